@@ -1,0 +1,1 @@
+//! Converts, inspects, runs and compares multilingual BERT models.

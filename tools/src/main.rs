@@ -1,0 +1,2 @@
+//! The `mbert` program.
+fn main() {}
