@@ -2,5 +2,13 @@
 #![no_std]
 #![deny(unsafe_code)]
 
-pub mod config;
 pub mod tokenizer;
+pub mod format;
+pub mod model;
+pub mod encoder;
+pub mod heads;
+pub mod ops;
+pub mod kernels;
+pub mod trace;
+pub mod config;
+pub mod error;

@@ -1,0 +1,99 @@
+//! The first 64 bytes of a blob. Parse and emit side by side.
+
+use sha2::{Digest, Sha256};
+
+use super::section::ENTRY_BYTES;
+use crate::error::FormatError;
+
+/// Bytes of the header; the section table follows at once.
+pub const HEADER_BYTES: usize = 64;
+/// The first four bytes.
+pub const MAGIC: [u8; 4] = *b"MBQ1";
+/// The version that this code reads and writes; any change of layout or arithmetic raises it.
+pub const VERSION: u16 = 1;
+
+/// Byte ranges of the fields.
+mod field {
+    use core::ops::Range;
+    pub const MAGIC: Range<usize> = 0..4;
+    pub const VERSION: Range<usize> = 4..6;
+    pub const SECTIONS: Range<usize> = 6..8;
+    pub const TOTAL: Range<usize> = 8..16;
+    pub const ALIGNMENT: Range<usize> = 16..20;
+    pub const RESERVED: Range<usize> = 20..32;
+    pub const SHA256: Range<usize> = 32..64;
+}
+
+/// The header of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Entries of the section table.
+    pub sections: u16,
+    /// Length of the whole blob.
+    pub total_bytes: u64,
+    /// Every section begins on a multiple of it: a power of two, 64 at least.
+    pub alignment_bytes: u32,
+}
+
+impl Header {
+    /// Length of header and section table together.
+    pub const fn table_end(&self) -> usize {
+        HEADER_BYTES + self.sections as usize * ENTRY_BYTES
+    }
+
+    /// Reads and checks the header, and the hash over it and the section table behind it.
+    ///
+    /// `blob` holds at least header and table; `blob_bytes` is the length of the whole.
+    ///
+    /// # Errors
+    ///
+    /// Another magic, version or length, or a damaged byte.
+    pub fn parse(blob: &[u8], blob_bytes: u64) -> Result<Self, FormatError> {
+        use super::{u16_at, u32_at, u64_at};
+        let too_short = FormatError::TooShort { found_bytes: blob_bytes };
+        let bytes: &[u8; HEADER_BYTES] = blob.first_chunk().ok_or(too_short)?;
+        if bytes[field::MAGIC] != MAGIC {
+            return Err(FormatError::BadMagic { found: [bytes[0], bytes[1], bytes[2], bytes[3]] });
+        }
+        let version = u16_at(bytes, field::VERSION.start);
+        if version != VERSION {
+            return Err(FormatError::UnsupportedVersion { found: version, expected: VERSION });
+        }
+        let header = Self {
+            sections: u16_at(bytes, field::SECTIONS.start),
+            total_bytes: u64_at(bytes, field::TOTAL.start),
+            alignment_bytes: u32_at(bytes, field::ALIGNMENT.start),
+        };
+        if header.total_bytes != blob_bytes {
+            return Err(FormatError::WrongLength { header_bytes: header.total_bytes, found_bytes: blob_bytes });
+        }
+        let table = blob.get(HEADER_BYTES..header.table_end()).ok_or(too_short)?;
+        let aligned = header.alignment_bytes.is_power_of_two() && header.alignment_bytes >= 64;
+        if bytes[field::SHA256] != header.hash(table) || bytes[field::RESERVED] != [0; 12] || !aligned {
+            return Err(FormatError::DamagedHeader);
+        }
+        Ok(header)
+    }
+
+    /// Writes the header that [`parse`](Self::parse) reads, for the section table that will follow it.
+    pub fn emit(&self, table: &[u8]) -> [u8; HEADER_BYTES] {
+        let mut bytes = self.emit_unhashed();
+        bytes[field::SHA256].copy_from_slice(&self.hash(table));
+        bytes
+    }
+
+    fn emit_unhashed(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[field::MAGIC].copy_from_slice(&MAGIC);
+        bytes[field::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[field::SECTIONS].copy_from_slice(&self.sections.to_le_bytes());
+        bytes[field::TOTAL].copy_from_slice(&self.total_bytes.to_le_bytes());
+        bytes[field::ALIGNMENT].copy_from_slice(&self.alignment_bytes.to_le_bytes());
+        bytes
+    }
+
+    /// SHA-256 of the header before its hash, and the table.
+    fn hash(&self, table: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(&self.emit_unhashed()[..field::SHA256.start]).chain_update(table).finalize().into()
+    }
+}

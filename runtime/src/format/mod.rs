@@ -1,0 +1,56 @@
+//! The blob: one flat file that is read in place. This page and [`section`] are its whole specification.
+//!
+//! All integers are little-endian. MB means 10⁶ bytes.
+//!
+//! | bytes            | what                                                                              |
+//! |------------------|-----------------------------------------------------------------------------------|
+//! | 0..4             | magic `MBQ1`                                                                      |
+//! | 4..6             | u16 version, 1                                                                    |
+//! | 6..8             | u16 number of sections, S                                                         |
+//! | 8..16            | u64 length of the whole blob                                                      |
+//! | 16..20           | u32 alignment of every section: a power of two, 64 at least                       |
+//! | 20..32           | zero                                                                              |
+//! | 32..64           | SHA-256 of bytes 0..32 and of the section table                                   |
+//! | 64..64 + 64 · S  | section table                                                                     |
+//! | then             | the sections, in the order of the table, each aligned; all bytes between are zero |
+//!
+//! An entry of the section table:
+//!
+//! | bytes  | what                                                                          |
+//! |--------|-------------------------------------------------------------------------------|
+//! | 0..2   | u16 kind: [`SectionKind`](section::SectionKind)                               |
+//! | 2..4   | u16 encoder layer, 0 outside the encoder                                      |
+//! | 4      | u8 element: 0 bytes, 1 int8, 2 int16, 3 int32                                 |
+//! | 5      | u8 layout: 0 row-major, else [`WeightLayout`](layout::WeightLayout)           |
+//! | 6..8   | zero                                                                          |
+//! | 8..16  | u64 offset of the first byte                                                  |
+//! | 16..24 | u64 length in bytes, without padding                                          |
+//! | 24..28 | u32 rows                                                                      |
+//! | 28..32 | u32 columns, 1 for a vector                                                   |
+//! | 32..64 | SHA-256 of the bytes; zero for the signature section                          |
+//!
+//! A layer norm section is u64 `ε · H²` in squared units of its input, u32 shift, int32 fraction bits of its output
+//! (one step is `2^−fraction_bits`), then `[H, 2]` int32: γ and β, as [`layer_norm_i16`](crate::ops::layer_norm::layer_norm_i16)
+//! takes them.
+//!
+//! The signature section is reserved: 128 bytes, zero while the blob is unsigned. A signature will cover bytes
+//! `0..64 + 64 · S`, and with the hashes in the table every other byte.
+
+pub mod header;
+pub mod layout;
+pub mod manifest;
+pub mod section;
+pub mod self_test;
+pub mod tensor;
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}

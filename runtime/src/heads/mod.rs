@@ -1,0 +1,6 @@
+//! What follows the encoder: hidden states to answers.
+
+pub mod masked_lm;
+pub mod next_sentence;
+pub mod pooler;
+pub mod top_k;

@@ -1,0 +1,54 @@
+//! The pooler: the first token through a linear layer and tanh. Source: `BertPooler`.
+
+use crate::encoder::layer::quantize_residual;
+use crate::encoder::workspace::{Workspace, take};
+use crate::error::{ForwardError, Head};
+use crate::format::section::SectionKind;
+use crate::kernels::Kernels;
+use crate::model::Model;
+use crate::ops::activation::tanh;
+use crate::ops::fixed_point::rounding_multiply_high;
+use crate::ops::linear::QuantizedRows;
+
+/// Fraction bits of the pooled output.
+pub const POOLED_FRACTION_BITS: i32 = 15;
+
+/// Pools the sequence whose last hidden states lie in the workspace: `[H]`, int16, 15 fraction bits.
+///
+/// # Errors
+///
+/// If the model has no pooler.
+pub fn pool<'w>(
+    model: &Model<'_>,
+    kernels: &Kernels,
+    workspace: &'w mut Workspace<'_>,
+) -> Result<&'w [i16], ForwardError> {
+    Ok(pool_and_spare_row(model, kernels, workspace)?.0)
+}
+
+/// The pooled output, and an int8 row of the same length for the layer that reads it.
+pub(super) fn pool_and_spare_row<'w>(
+    model: &Model<'_>,
+    kernels: &Kernels,
+    workspace: &'w mut Workspace<'_>,
+) -> Result<(&'w [i16], &'w mut [i8]), ForwardError> {
+    use SectionKind::{PoolerInput, PoolerParameters, PoolerWeight};
+    let manifest = model.manifest();
+    if !manifest.heads.pooler {
+        return Err(ForwardError::MissingHead(Head::Pooler));
+    }
+    let h = usize::from(manifest.config.hidden_size);
+    let Workspace { residual, input, input_scales, scratch, .. } = workspace;
+    let mut rest = &mut **scratch;
+    let pooled: &mut [i16] = take(&mut rest, h);
+    let (input, scale) = (&mut input[..h], &mut input_scales[..1]);
+    quantize_residual(&model.i16s(PoolerInput, 0), &residual[..h], input, scale, h);
+    let rows = QuantizedRows { values: input, scales: scale, rows: 1, group_size: h };
+    let linear = model.linear(PoolerParameters, PoolerWeight, 0, 2);
+    linear.forward(kernels, &rows, 0..h, |_, channel, t| {
+        for (i, &t) in t.iter().enumerate() {
+            pooled[channel + i] = tanh(rounding_multiply_high(t, linear.multiplier(channel + i)));
+        }
+    });
+    Ok((pooled, input))
+}

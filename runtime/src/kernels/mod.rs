@@ -1,0 +1,107 @@
+//! How the inner loops run on each CPU. Below this seam there are only exact integer sums, so every table of kernels gives
+//! the same bits; above it, everything is portable.
+
+use crate::format::layout::WeightLayout;
+
+pub mod scalar;
+#[cfg(any(test, feature = "kernel-suite"))]
+pub mod suite;
+#[cfg(target_arch = "x86_64")]
+pub mod x86_64;
+
+/// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatmulShape {
+    /// Rows of input and output.
+    pub m: usize,
+    /// Rows of the weight, columns of the output.
+    pub n: usize,
+    /// The reduction; at most 16384, so that no sum leaves int32.
+    pub k: usize,
+    /// From one input row to the next.
+    pub input_stride: usize,
+    /// From one weight row to the next; unused for a packed weight.
+    pub weight_stride: usize,
+    /// From one output row to the next.
+    pub out_stride: usize,
+}
+
+impl MatmulShape {
+    /// Asserts that every row lies inside its slice: what the instruction-set files rely on.
+    ///
+    /// # Panics
+    ///
+    /// If one does not: a mistake inside the crate.
+    fn check(&self, input_len: usize, weight_len: usize, out_len: usize, packed: bool) {
+        let last =
+            |rows: usize, stride: usize, columns: usize| if rows == 0 { 0 } else { (rows - 1) * stride + columns };
+        assert!(last(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
+        let weights = if packed { self.n * self.k } else { last(self.n, self.weight_stride, self.k) };
+        assert!(weights <= weight_len, "weight shorter than its shape");
+        assert!(last(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
+    }
+}
+
+/// int8 (−128..=127) × int8 (−127..=127) → exact int32. Arguments: shape, input, weight, output.
+pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
+/// u8 × int8 (−127..=127) → exact int32.
+pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
+
+/// The inner loops of one instruction set. Holding one proves that this CPU can run it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    /// Shown in logs and test failures, for example `"avx512vnni"`.
+    pub name: &'static str,
+    /// The packing that `matmul_packed_i8` reads; row-major is always read too.
+    pub weight_layout: WeightLayout,
+    /// Row-major weights.
+    pub matmul_i8: MatmulI8,
+    /// One block of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
+    pub matmul_packed_i8: MatmulI8,
+    /// Attention probabilities × values, row-major.
+    pub matmul_u8_i8: MatmulU8,
+}
+
+impl Kernels {
+    /// Multiplies by one tile of weights in the given layout.
+    ///
+    /// # Panics
+    ///
+    /// If the layout is neither row-major nor this table's own.
+    pub fn matmul(&self, layout: WeightLayout, shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
+        if layout == WeightLayout::RowMajor {
+            (self.matmul_i8)(shape, input, weight, out);
+        } else {
+            assert!(layout == self.weight_layout, "packed for other kernels");
+            (self.matmul_packed_i8)(shape, input, weight, out);
+        }
+    }
+
+    /// Whether these kernels read weights in this layout.
+    pub fn reads(&self, layout: WeightLayout) -> bool {
+        layout == WeightLayout::RowMajor || layout == self.weight_layout
+    }
+
+    /// The best table this CPU can run.
+    pub fn native() -> &'static Kernels {
+        available().next().unwrap_or(&scalar::SCALAR)
+    }
+
+    /// The table of that name, if this CPU can run it.
+    pub fn named(name: &str) -> Option<&'static Kernels> {
+        available().find(|kernels| kernels.name == name)
+    }
+}
+
+/// Every table this CPU can run, the best first, `scalar` last.
+pub fn available() -> impl Iterator<Item = &'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    let vector = x86_64::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    let vector = core::iter::empty();
+    vector.chain(core::iter::once(&scalar::SCALAR))
+}
+
+/// Names of the tables that are compiled in, whether or not this CPU can run them.
+pub const COMPILED: &[&str] =
+    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avx2", "scalar"] } else { &["scalar"] };

@@ -1,0 +1,26 @@
+//! AVX2 and AVX-512 VNNI, chosen at run time on a host, at compile time without an operating system.
+
+use super::Kernels;
+
+mod avx2;
+mod avx512vnni;
+
+#[cfg(feature = "std")]
+extern crate std;
+
+/// Whether the CPU has every feature named: asked at run time with `std`, else what the build was told.
+macro_rules! has {
+    ($($feature:tt),+) => {{
+        #[cfg(feature = "std")]
+        let has = $(std::is_x86_feature_detected!($feature))&&+;
+        #[cfg(not(feature = "std"))]
+        let has = $(cfg!(target_feature = $feature))&&+;
+        has
+    }};
+}
+
+pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
+    let vnni = has!("avx512f", "avx512bw", "avx512vl", "avx512vnni").then_some(&avx512vnni::AVX512VNNI);
+    let avx2 = has!("avx2").then_some(&avx2::AVX2);
+    vnni.into_iter().chain(avx2)
+}

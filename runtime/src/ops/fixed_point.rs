@@ -1,0 +1,92 @@
+//! The one rounding rule: every requantisation is made of these two operations and nothing else.
+//!
+//! `rounding_multiply_high` is exactly one instruction on Cortex-M4/M7/M33 (`SMMULR`; `SMMLAR` adds
+//! a bias for free) and on Helium (`VRMULH.S32`); on AVX2 it is `vpmuldq` + `vpaddq` on even and odd lanes, and
+//! the high halves are picked without any 64-bit arithmetic shift, which AVX2 and Helium lack. Both
+//! operations round to nearest with ties towards +∞.
+//!
+//! A multiplier is an int32 below 2³¹; what a 64-bit product with a free shift would express in the shift, the converter
+//! expresses in the *unit* of the value, so no stage needs a shift that differs between lanes.
+
+/// `⌊(a · b + 2³¹) / 2³²⌋`: the high half of the 64-bit product, rounded to nearest, ties towards +∞.
+#[inline(always)]
+pub const fn rounding_multiply_high(a: i32, b: i32) -> i32 {
+    ((a as i64 * b as i64 + (1 << 31)) >> 32) as i32
+}
+
+/// `⌊(value + 2^(shift − 1)) / 2^shift⌋`, ties towards +∞; `value` itself for a shift of 0. No overflow for any value.
+///
+/// `shift` is 0 to 31; more is taken as 31.
+#[inline(always)]
+pub const fn rounding_shift_right(value: i32, shift: u32) -> i32 {
+    let shift = if shift > 31 { 31 } else { shift };
+    if shift == 0 { value } else { (value >> shift) + ((value >> (shift - 1)) & 1) }
+}
+
+/// `value · 2^−shift`: a rounding shift right, or for a negative `shift` a saturating shift left.
+#[inline(always)]
+pub const fn scale_by_power_of_two(value: i32, shift: i32) -> i32 {
+    if shift >= 0 {
+        rounding_shift_right(value, shift as u32)
+    } else {
+        value.saturating_mul(if shift < -30 { 1 << 30 } else { 1 << -shift })
+    }
+}
+
+/// The left shift that brings a positive int32 into `2³⁰..2³¹`; 0 for 0.
+#[inline(always)]
+pub const fn normalizing_shift(value: i32) -> u32 {
+    if value <= 0 { 0 } else { value.leading_zeros() - 1 }
+}
+
+/// The left shift that keeps any sum of `k` products of int8 values (−127..=127) below 2³¹.
+///
+/// Accumulators are shifted by it before they are multiplied, so that the high half keeps their low bits.
+#[inline(always)]
+pub const fn accumulator_shift(k: usize) -> u32 {
+    normalizing_shift((k * 127 * 127) as i32)
+}
+
+/// Saturates to −32767..=32767: symmetric, so that a magnitude never overflows.
+#[inline(always)]
+pub const fn saturate_i16(value: i32) -> i16 {
+    if value > 32767 {
+        32767
+    } else if value < -32767 {
+        -32767
+    } else {
+        value as i16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_round_towards_plus_infinity() {
+        assert_eq!(rounding_multiply_high(1 << 30, 2), 1);
+        assert_eq!(rounding_multiply_high(-(1 << 30), 2), 0);
+        assert_eq!(rounding_shift_right(3, 1), 2);
+        assert_eq!(rounding_shift_right(-3, 1), -1);
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        assert_eq!(rounding_multiply_high(i32::MIN, i32::MIN), 1 << 30);
+        assert_eq!(rounding_multiply_high(i32::MAX, i32::MAX), (1 << 30) - 1);
+        assert_eq!(rounding_shift_right(i32::MAX, 1), 1 << 30);
+        assert_eq!(rounding_shift_right(i32::MAX, 99), 1);
+        assert_eq!(scale_by_power_of_two(3, -40), i32::MAX);
+        assert_eq!(scale_by_power_of_two(-3, 1), -1);
+        assert_eq!(saturate_i16(i32::MIN), -32767);
+    }
+
+    #[test]
+    fn accumulator_shift_uses_all_but_the_sign_bit() {
+        for k in [1, 64, 256, 768, 3072, 16384] {
+            let peak = (k as i64 * 127 * 127) << accumulator_shift(k);
+            assert!((1 << 30..1 << 31).contains(&peak), "k {k}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Layer norm over int16 rows: exact mean and variance, inverse square root by integer Newton steps.
+//!
+//! `out = (x − mean) / √(variance + ε) · γ + β`. The sums are exact; the only roundings are those of
+//! [`fixed_point`](super::fixed_point). The result does not depend on the unit of the input, except through ε, which the
+//! blob carries in that unit.
+//!
+//! Source: `torch.nn.LayerNorm`.
+
+use super::fixed_point::{rounding_multiply_high, rounding_shift_right, saturate_i16, scale_by_power_of_two};
+
+/// Fraction bits of the normalised value before γ: |x̂| ≤ √4096 leaves it below 2²⁸.
+pub const NORMALIZED_FRACTION_BITS: u32 = 22;
+
+/// The scale of one layer norm, in the units of its output: see [`layer_norm_i16`].
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNormScale {
+    /// ε · H² in squared units of the input; at least 1.
+    pub epsilon: u64,
+    /// Fraction bits that γ and β carry beyond the output's unit.
+    pub shift: u32,
+}
+
+/// `2^(31 + e) / √value`, with `e = ⌊log₂(value) / 2⌋`, and `e`. The result lies in `2³⁰..2³¹`.
+///
+/// Relative error below 2⁻²⁷.
+fn inverse_square_root(value: u64) -> (i32, u32) {
+    let e = (63 - value.max(1).leading_zeros()) / 2;
+    // v = value / 4^e in [1, 4), with 30 fraction bits.
+    let v = if e <= 15 { value << (30 - 2 * e) } else { value >> (2 * e - 30) };
+    // Newton's y ← y (3 − v y²) / 2 with 31 fraction bits, from the chord through both ends of the range.
+    let mut y = ((7 << 31) - (v << 1)) / 6;
+    for _ in 0..5 {
+        let y_squared = (y * y) >> 31;
+        let v_y_squared = (v * y_squared) >> 30;
+        y = (y * ((3 << 31) - v_y_squared)) >> 32;
+    }
+    (y.min(i32::MAX as u64) as i32, e)
+}
+
+/// Normalises one row in place.
+///
+/// | argument     | shape | unit                                                                      |
+/// |--------------|-------|---------------------------------------------------------------------------|
+/// | `row`        | `[H]` | int16, H ≤ 4096; in: any unit; out: the output's, saturated to ±32767     |
+/// | `parameters` | `[H]` | γ · 2¹⁰ · 2^shift and β · 2^shift in units of the output, int32           |
+pub fn layer_norm_i16(row: &mut [i16], parameters: impl Iterator<Item = (i32, i32)>, scale: LayerNormScale) {
+    let h = row.len() as i64;
+    let (mut sum, mut sum_of_squares) = (0i32, 0i64);
+    for &mut x in &mut *row {
+        sum += i32::from(x);
+        sum_of_squares += i64::from(x) * i64::from(x);
+    }
+    let variance = (h * sum_of_squares - i64::from(sum) * i64::from(sum)) as u64 + scale.epsilon;
+    let (inverse, e) = inverse_square_root(variance);
+    // |H x − Σ x| ≤ √variance · √H < 2^(e + 7), so the shifted deviation stays below 2³⁰.
+    let shift = e as i32 - (NORMALIZED_FRACTION_BITS as i32 + 1);
+    for (x, (gamma, beta)) in row.iter_mut().zip(parameters) {
+        let deviation = scale_by_power_of_two(h as i32 * i32::from(*x) - sum, shift);
+        let normalized = rounding_multiply_high(deviation, inverse);
+        let scaled = beta.wrapping_add(rounding_multiply_high(normalized, gamma));
+        *x = saturate_i16(rounding_shift_right(scaled, scale.shift));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn inverse_square_root_is_good_to_27_bits() {
+        let mut value = 1u64;
+        while value < 1 << 62 {
+            for value in [value, value + value / 3, value * 2 - 1] {
+                let (inverse, e) = inverse_square_root(value);
+                let exact = libm::ldexp(1.0, 31 + e as i32) / libm::sqrt(value as f64);
+                let error = (f64::from(inverse) / exact - 1.0).abs();
+                assert!(error < 1.0 / f64::from(1 << 27), "{value}: {inverse} for {exact}");
+            }
+            value *= 2;
+        }
+    }
+
+    #[test]
+    fn row_equals_float_layer_norm_to_half_a_step() {
+        let h = 768;
+        let input: Vec<i16> = (0..h).map(|i| ((i * 7919) % 6007 - 3000) as i16).collect();
+        let mean = input.iter().map(|&x| f64::from(x)).sum::<f64>() / f64::from(h);
+        let variance = input.iter().map(|&x| (f64::from(x) - mean) * (f64::from(x) - mean)).sum::<f64>() / f64::from(h);
+        let (gamma, beta, fraction_bits, shift) = (0.9, -0.25, 10, 8);
+        let parameters = (
+            libm::round(libm::ldexp(gamma, fraction_bits + 10 + shift)) as i32,
+            libm::round(libm::ldexp(beta, fraction_bits + shift)) as i32,
+        );
+        let mut out = input.clone();
+        let scale = LayerNormScale { epsilon: 1, shift: shift as u32 };
+        layer_norm_i16(&mut out, core::iter::repeat(parameters), scale);
+        for (&x, &y) in input.iter().zip(&out) {
+            let exact = ((f64::from(x) - mean) / libm::sqrt(variance) * gamma + beta) * 1024.0;
+            assert!((f64::from(y) - exact).abs() < 0.51, "{exact} became {y}");
+        }
+    }
+
+    #[test]
+    fn constant_row_becomes_beta() {
+        let mut out = [-32767i16; 8];
+        let scale = LayerNormScale { epsilon: 1, shift: 4 };
+        layer_norm_i16(&mut out, core::iter::repeat((1 << 20, 80)), scale);
+        assert_eq!(out, [5; 8]);
+    }
+
+    #[test]
+    fn largest_row_does_not_overflow() {
+        let mut out: Vec<i16> = (0..4096).map(|i| if i == 0 { 32767 } else { -32767 }).collect();
+        let scale = LayerNormScale { epsilon: 1, shift: 0 };
+        layer_norm_i16(&mut out, core::iter::repeat((100 << 10, 0)), scale);
+        assert_eq!(out[0], 6399); // √4095 · 100
+        assert_eq!(out[1], -2);
+    }
+}

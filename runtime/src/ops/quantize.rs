@@ -1,0 +1,55 @@
+//! Dynamic quantisation of a row to int8: its own scale, taken from its largest magnitude.
+
+use super::fixed_point::{normalizing_shift, rounding_multiply_high, rounding_shift_right};
+
+/// Quantises `out.len()` values to int8 −127..=127 and returns their largest magnitude A.
+///
+/// `out[i] = round(value(i) · 127 / A)`; the scale of the row is `A / 127` in the unit of the values.
+/// A row of zeros gives zeros and A = 0. `value` is called twice for each index and must be pure;
+/// its range is −(2³¹ − 1)..2³¹.
+pub fn quantize_row(out: &mut [i8], value: impl Fn(usize) -> i32) -> i32 {
+    let largest = (0..out.len()).fold(0, |largest: i32, i| largest.max(value(i).abs()));
+    if largest == 0 {
+        out.fill(0);
+        return 0;
+    }
+    let shift = normalizing_shift(largest);
+    // With `largest` in 2³⁰..2³¹ the reciprocal stays below 2³¹, and the product is `127 · 2²²` at most.
+    let reciprocal = ((127u64 << 54) / ((largest as u64) << shift)) as i32;
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = rounding_shift_right(rounding_multiply_high(value(i) << shift, reciprocal), 22) as i8;
+    }
+    largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn largest_magnitude_becomes_127() {
+        for largest in [1, 2, 127, 128, 32767 << 16, i32::MAX] {
+            let mut out = [0i8; 3];
+            assert_eq!(quantize_row(&mut out, |i| [0, largest, -largest][i]), largest);
+            assert_eq!(out, [0, 127, -127], "largest {largest}");
+        }
+    }
+
+    #[test]
+    fn every_value_is_within_half_a_step() {
+        let value = |i: usize| (i as i32 - 5000) * 17;
+        let mut out = [0i8; 10001];
+        let largest = quantize_row(&mut out, value);
+        for (i, &q) in out.iter().enumerate() {
+            let exact = f64::from(value(i)) * 127.0 / f64::from(largest);
+            assert!((f64::from(q) - exact).abs() <= 0.5001, "{exact} became {q}");
+        }
+    }
+
+    #[test]
+    fn row_of_zeros_stays_zero() {
+        let mut out = [5i8; 4];
+        assert_eq!(quantize_row(&mut out, |_| 0), 0);
+        assert_eq!(out, [0; 4]);
+    }
+}
