@@ -9,23 +9,24 @@ pub struct TokenLogit {
     pub logit: i32,
 }
 
-/// Keeps the best of what it is shown, in a slice that the caller owns; best first, ties in the order shown.
-#[derive(Debug)]
-pub struct TopK<'b> {
-    best: &'b mut [TokenLogit],
+/// Keeps the best K of what it is shown; best first, ties in the order shown.
+#[derive(Clone, Debug)]
+pub struct TopK<const K: usize> {
+    best: [TokenLogit; K],
     len: usize,
 }
 
-impl<'b> TopK<'b> {
-    /// Keeps as many as `best` is long.
-    pub fn new(best: &'b mut [TokenLogit]) -> Self {
-        Self { best, len: 0 }
+impl<const K: usize> Default for TopK<K> {
+    fn default() -> Self {
+        Self { best: [TokenLogit { id: 0, logit: 0 }; K], len: 0 }
     }
+}
 
+impl<const K: usize> TopK<K> {
     /// Shows it one more.
     #[inline]
     pub fn push(&mut self, candidate: TokenLogit) {
-        if self.len == self.best.len() {
+        if self.len == K {
             match self.best.last() {
                 Some(worst) if worst.logit < candidate.logit => self.len -= 1,
                 _ => return,
@@ -38,7 +39,7 @@ impl<'b> TopK<'b> {
     }
 
     /// The best so far.
-    pub fn into_slice(self) -> &'b [TokenLogit] {
+    pub fn as_slice(&self) -> &[TokenLogit] {
         &self.best[..self.len]
     }
 }
@@ -49,22 +50,20 @@ mod tests {
 
     #[test]
     fn best_come_first_and_ties_keep_their_order() {
-        let mut best = [TokenLogit { id: 0, logit: 0 }; 3];
-        let mut top = TopK::new(&mut best);
+        let mut top = TopK::<3>::default();
         for (id, logit) in [(0, 5), (1, 7), (2, 7), (3, -1), (4, 9)] {
             top.push(TokenLogit { id, logit });
         }
-        assert!(top.into_slice().iter().map(|best| best.id).eq([4, 1, 2]));
+        assert!(top.as_slice().iter().map(|best| best.id).eq([4, 1, 2]));
     }
 
     #[test]
     fn fewer_candidates_than_room_are_all_kept_and_no_room_keeps_none() {
-        let mut best = [TokenLogit { id: 0, logit: 0 }; 3];
-        let mut top = TopK::new(&mut best);
+        let mut top = TopK::<3>::default();
         top.push(TokenLogit { id: 8, logit: 1 });
-        assert_eq!(top.into_slice(), [TokenLogit { id: 8, logit: 1 }]);
-        let mut top = TopK::new(&mut []);
+        assert_eq!(top.as_slice(), [TokenLogit { id: 8, logit: 1 }]);
+        let mut top = TopK::<0>::default();
         top.push(TokenLogit { id: 8, logit: 1 });
-        assert!(top.into_slice().is_empty());
+        assert!(top.as_slice().is_empty());
     }
 }
