@@ -63,7 +63,7 @@ impl From<ForwardError> for PipelineError {
 #[derive(Clone, Debug, Default)]
 pub struct MaskAnswer<const K: usize> {
     position: usize,
-    top: TopK<K>,
+    top: TopK<[TokenLogit; K]>,
     sum: LogSumExp,
 }
 

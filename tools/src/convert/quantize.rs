@@ -1,9 +1,10 @@
 //! Float tensors to int8 with fixed-point parameters, in float64, which rounds alike on every machine.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use mbert_runtime::ops::fixed_point::accumulator_shift;
 use mbert_runtime::ops::layer_norm::NORMALIZED_FRACTION_BITS;
 
+use super::checkpoint::Module;
 use super::units::layer_norm_fraction_bits;
 
 const TWO_POW_31: f64 = 2147483648.0;
@@ -52,24 +53,23 @@ pub struct QuantizedMatrix {
 pub fn quantize_matrix(
     rows: usize,
     columns: usize,
-    row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
+    row: impl Fn(usize, &mut [f32]) + Sync,
     column_factor: Option<&[f64]>,
     smallest_scale: impl Fn(usize) -> f64 + Sync,
-) -> Result<QuantizedMatrix> {
+) -> QuantizedMatrix {
     let mut values = vec![0i8; rows * columns];
     let mut scales = vec![(0.0, Noise::default()); rows];
     let rows_per_thread = rows.div_ceil(THREADS).max(1);
     std::thread::scope(|scope| {
-        let mut workers = Vec::new();
         let parts = values.chunks_mut(rows_per_thread * columns).zip(scales.chunks_mut(rows_per_thread));
         for (part, (values, scales)) in parts.enumerate() {
             let (row, smallest_scale) = (&row, &smallest_scale);
-            workers.push(scope.spawn(move || -> Result<()> {
+            scope.spawn(move || {
                 let mut float = vec![0.0f32; columns];
                 let mut scaled = vec![0.0f64; columns];
                 for (i, (values, scale)) in values.chunks_mut(columns).zip(scales).enumerate() {
                     let index = part * rows_per_thread + i;
-                    row(index, &mut float)?;
+                    row(index, &mut float);
                     match column_factor {
                         Some(factors) => {
                             for ((scaled, &value), &factor) in scaled.iter_mut().zip(&float).zip(factors) {
@@ -80,14 +80,12 @@ pub fn quantize_matrix(
                     }
                     *scale = quantize_row(&scaled, smallest_scale(index), values);
                 }
-                Ok(())
-            }));
+            });
         }
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker panics only on a bug"))
-    })?;
+    });
     let mut noise = Noise::default();
     scales.iter().for_each(|(_, row)| noise.add(*row));
-    Ok(QuantizedMatrix { values, scales: scales.into_iter().map(|(scale, _)| scale).collect(), noise })
+    QuantizedMatrix { values, scales: scales.into_iter().map(|(scale, _)| scale).collect(), noise }
 }
 
 fn quantize_row(row: &[f64], smallest_scale: f64, out: &mut [i8]) -> (f64, Noise) {
@@ -116,8 +114,6 @@ pub struct QuantizedLinear {
 
 /// A linear layer's float tensors and what it reads.
 pub struct LinearSource<'a, F> {
-    /// For messages.
-    pub name: &'a str,
     /// Output channels.
     pub n: usize,
     /// Input channels.
@@ -135,23 +131,16 @@ pub struct LinearSource<'a, F> {
 }
 
 /// Quantises a linear layer.
-///
-/// # Errors
-///
-/// If a row cannot be read.
-pub fn quantize_linear<F: Fn(usize, &mut [f32]) -> Result<()> + Sync>(
-    source: &LinearSource<'_, F>,
-) -> Result<QuantizedLinear> {
+pub fn quantize_linear<F: Fn(usize, &mut [f32]) + Sync>(source: &LinearSource<'_, F>) -> QuantizedLinear {
     let shift = accumulator_shift(source.group_size.min(source.k));
     let unit = libm::ldexp(source.input_unit / 127.0, 32 - shift as i32);
     let bias = |channel: usize| f64::from(source.bias[channel]);
     let weight = quantize_matrix(source.n, source.k, &source.row, Some(source.input_factors), |channel| {
         bias(channel).abs() / (BIAS_LIMIT * unit)
-    })
-    .with_context(|| source.name.to_owned())?;
+    });
     let units: Vec<f64> = weight.scales.iter().map(|scale| scale * unit).collect();
     let bias = units.iter().enumerate().map(|(n, unit)| (bias(n) / unit).round_ties_even() as i32).collect();
-    Ok(QuantizedLinear { weight, bias, units })
+    QuantizedLinear { weight, bias, units }
 }
 
 /// The multiplier for `rounding_multiply_high` that stands for `factor`: `factor · 2³²`.
@@ -159,11 +148,12 @@ pub fn quantize_linear<F: Fn(usize, &mut [f32]) -> Result<()> + Sync>(
 /// # Errors
 ///
 /// If it does not fit: values that large saturate whatever they are multiplied with, so the checkpoint is broken.
-pub fn multiplier(factor: f64, name: &str) -> Result<i32> {
+pub fn multiplier(factor: f64, module: Module) -> Result<i32> {
     let multiplier = libm::ldexp(factor, 32).round_ties_even();
     ensure!(
         (0.0..TWO_POW_31).contains(&multiplier),
-        "{name}: its outputs are too large for fixed point (multiplier {multiplier:e}); are the weights those of a trained model?"
+        "{}: its outputs are too large for fixed point (multiplier {multiplier:e}); are the weights those of a trained model?",
+        module.weight()
     );
     Ok(multiplier as i32)
 }
@@ -238,12 +228,11 @@ mod tests {
     fn every_weight_is_within_half_a_step() {
         let row = |index: usize, out: &mut [f32]| {
             out.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32 - 3.3) * (index as f32 + 0.1));
-            Ok(())
         };
-        let matrix = quantize_matrix(5, 9, row, None, |_| 0.0).unwrap();
+        let matrix = quantize_matrix(5, 9, row, None, |_| 0.0);
         let mut float = [0.0; 9];
         for index in 0..5 {
-            row(index, &mut float).unwrap();
+            row(index, &mut float);
             for (q, x) in matrix.values[index * 9..][..9].iter().zip(float) {
                 assert!((f64::from(*q) * matrix.scales[index] - f64::from(x)).abs() <= matrix.scales[index] * 0.5001);
             }
@@ -253,19 +242,15 @@ mod tests {
     #[test]
     fn row_of_zeros_keeps_its_bias() {
         let source = LinearSource {
-            name: "zero",
             n: 1,
             k: 4,
             group_size: 4,
-            row: |_, out: &mut [f32]| {
-                out.fill(0.0);
-                Ok(())
-            },
+            row: |_, out: &mut [f32]| out.fill(0.0),
             bias: &[2.5],
             input_factors: &[1.0; 4],
             input_unit: 1e-6,
         };
-        let linear = quantize_linear(&source).unwrap();
+        let linear = quantize_linear(&source);
         assert!((f64::from(linear.bias[0]) * linear.units[0] - 2.5).abs() < 1e-6);
         assert_eq!(linear.weight.values, [0; 4]);
     }
