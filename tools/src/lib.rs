@@ -1,1 +1,3 @@
 //! Converts, inspects, runs and compares multilingual BERT models.
+
+pub mod convert;
