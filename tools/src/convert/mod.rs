@@ -19,6 +19,7 @@ pub mod smooth;
 pub mod quantize;
 pub mod assemble;
 pub mod blob;
+pub mod report;
 mod self_test;
 mod sequences;
 

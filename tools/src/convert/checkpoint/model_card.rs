@@ -24,7 +24,7 @@ pub fn model_name(dir: &Path, name_or_path: Option<&str>) -> String {
     name_or_path.filter(on_hub).map(str::to_owned).or_else(directory).unwrap_or_else(|| "unknown".into())
 }
 
-/// `license` in the front matter of the model card, otherwise the first line of `LICENSE`, otherwise `unknown`.
+/// `license` in the front matter of the model card, otherwise the line of `LICENSE` that names it, otherwise `unknown`.
 ///
 /// # Errors
 ///
@@ -36,10 +36,10 @@ pub fn licence(dir: &Path) -> Result<String> {
         return Ok(shortened(&licence));
     }
     for name in ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"] {
-        if let Some(text) = read_if_present(&dir.join(name))?
-            && let Some(line) = String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty())
-        {
-            return Ok(format!("see {name}: {}", shortened(line)));
+        if let Some(text) = read_if_present(&dir.join(name))? {
+            let text = String::from_utf8_lossy(&text);
+            let naming = text.lines().map(str::trim).find(|line| line.to_lowercase().contains("licen"));
+            return Ok(format!("see {name}: {}", shortened(naming.unwrap_or_default())));
         }
     }
     Ok("unknown".into())

@@ -29,8 +29,8 @@ pub fn read_tokenizer_config(
     let config: Option<Object> = read_json_if_present(&dir.join("tokenizer_config.json"))?;
     let special_tokens: Option<Object> = read_json_if_present(&dir.join("special_tokens_map.json"))?;
     if config.is_none() {
-        let instead = if tokenizer_json.is_some() { "tokenizer.json and " } else { "" };
-        notes.push(format!("tokenizer_config.json is absent: taken from {instead}transformers' defaults instead"));
+        let flags = if tokenizer_json.is_some() { ": flags are those of tokenizer.json" } else { "" };
+        notes.push(format!("tokenizer_config.json is absent{flags}"));
     }
     let config = config.unwrap_or_default();
     note_what_differs(&config, notes);
@@ -40,9 +40,9 @@ pub fn read_tokenizer_config(
         normalizer: tokenizer_json.and_then(|tokenizer| bert_normalizer(&tokenizer.normalizer)),
         special_tokens: &special_tokens.unwrap_or_default(),
         vocabulary,
-        notes,
+        defaults: Vec::new(),
     };
-    Ok(TokenizerConfig {
+    let tokenizer = TokenizerConfig {
         do_lower_case: sources.flag("do_lower_case", "lowercase", Some(true))?.unwrap_or(true),
         strip_accents: sources.flag("strip_accents", "strip_accents", None)?,
         tokenize_chinese_chars: sources
@@ -53,7 +53,11 @@ pub fn read_tokenizer_config(
         cls_token_id: sources.special_id("cls_token", "[CLS]")?,
         sep_token_id: sources.special_id("sep_token", "[SEP]")?,
         mask_token_id: sources.special_id("mask_token", "[MASK]")?,
-    })
+    };
+    if !sources.defaults.is_empty() {
+        notes.push(format!("not given, so transformers' defaults: {}", sources.defaults.join(", ")));
+    }
+    Ok(tokenizer)
 }
 
 /// Settings under which the reference would give other ids than BERT's tokenizer.
@@ -85,7 +89,8 @@ struct Sources<'a> {
     normalizer: Option<&'a Object>,
     special_tokens: &'a Object,
     vocabulary: &'a [String],
-    notes: &'a mut Vec<String>,
+    /// What was taken from the defaults, for example `do_lower_case true`.
+    defaults: Vec<String>,
 }
 
 impl Sources<'_> {
@@ -97,7 +102,7 @@ impl Sources<'_> {
             (value, "tokenizer.json")
         } else {
             let shown = default.map_or("null".into(), |flag| flag.to_string());
-            self.notes.push(format!("{name} is not given: {shown}, transformers' default"));
+            self.defaults.push(format!("{name} {shown}"));
             return Ok(default);
         };
         match value {
@@ -112,7 +117,7 @@ impl Sources<'_> {
             (Some(value), _) if !value.is_null() => (content(name, value)?, "tokenizer_config.json"),
             (_, Some(value)) if !value.is_null() => (content(name, value)?, "special_tokens_map.json"),
             _ => {
-                self.notes.push(format!("{name} is not given: {default}, transformers' default"));
+                self.defaults.push(format!("{name} {default}"));
                 (default, "transformers' defaults")
             }
         };
