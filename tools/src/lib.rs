@@ -8,6 +8,7 @@ pub mod features;
 pub mod next_sentence;
 pub mod tokenize;
 pub mod compare;
+pub mod reference;
 pub mod golden;
 pub mod model_file;
-pub mod output;
+pub mod atomic_file;

@@ -1,5 +1,6 @@
 //! `mbert convert`: runs the conversion, writes the file, and tells what quantisation cost.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use super::quantize::Noise;
 use super::{Calibration, Options, convert, progress_bar};
 use crate::cli::ConvertArgs;
 use crate::inspect::{megabytes, section_groups};
-use crate::output::write_atomically;
+use crate::atomic_file::write_atomically;
 
 /// Tensors named in the table, worst first.
 const WORST_TENSORS: usize = 10;
@@ -31,7 +32,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let progress = progress_bar();
     let converted = convert(&args.checkpoint, &options, &progress).inspect_err(|_| progress.finish_and_clear())?;
-    write_atomically(&args.output, &converted.blob)?;
+    write_atomically(&args.output, |file| file.write_all(&converted.blob))?;
 
     for note in &converted.notes {
         println!("note: {note}");
