@@ -11,7 +11,7 @@
 //! Decomposition also sorts combining characters. Nearly all of them are nonspacing marks and dropped, so the sorting
 //! matters only for the few that stay, which [`MarkRun`] handles.
 
-use super::characters::{Characters, class, combining_class, decompose_without_marks, lower_case};
+use super::characters::{Characters, class, decompose_without_marks, lower_case};
 use super::mark_run::MarkRun;
 use super::unicode_tables::{CJK, DECOMPOSES, MARK, NONSTARTER, REMOVED, SPACE, UPPER};
 use crate::config::TokenizerConfig;
@@ -106,7 +106,7 @@ impl<'t> Normalizer<'t> {
 
     fn wait(&mut self, characters: impl Iterator<Item = char>) {
         for c in characters {
-            if self.steps.lower_case {
+            if self.steps.lower_case && class(c) & UPPER != 0 {
                 lower_case(c).for_each(|c| self.waiting.push(c));
             } else {
                 self.waiting.push(c);
@@ -114,32 +114,35 @@ impl<'t> Normalizer<'t> {
         }
     }
 
-    /// Reads the character at `position`, whose class is `class`.
-    fn read(&mut self, c: char, class: u8) {
+    /// Reads the character at `position`.
+    #[inline]
+    fn read(&mut self, c: char) {
+        let flags = class(c);
         let start = self.position;
         self.position += c.len_utf8();
-        if class & REMOVED != 0 {
+        if flags & REMOVED != 0 {
             return;
         }
         self.waiting = Characters::default();
         self.source = Source::new(start, c);
-        if class & SPACE != 0 {
+        if flags & SPACE != 0 {
             self.waiting.push(' ');
             return;
         }
-        let set_off = class & CJK != 0 && self.steps.space_out_cjk;
+        let set_off = flags & CJK != 0 && self.steps.space_out_cjk;
         if set_off {
             self.waiting.push(' ');
         }
-        if !self.steps.strip_accents || class & (MARK | NONSTARTER | DECOMPOSES) == 0 {
+        if !self.steps.strip_accents || flags & (MARK | NONSTARTER | DECOMPOSES) == 0 {
             self.wait(core::iter::once(c));
-        } else if class & NONSTARTER != 0 {
+        } else if flags & NONSTARTER != 0 {
             self.read_marks(Characters::default(), start);
-        } else if class & DECOMPOSES != 0 {
+        } else if flags & DECOMPOSES != 0 {
             let parts = decompose_without_marks(c);
-            self.wait(parts.filter(|&part| combining_class(part) == 0));
+            let is_mark = |&part: &char| class(part) & NONSTARTER != 0;
+            self.wait(parts.filter(|part| !is_mark(part)));
             let mut marks = Characters::default();
-            parts.filter(|&part| combining_class(part) != 0).for_each(|mark| marks.push(mark));
+            parts.filter(is_mark).for_each(|mark| marks.push(mark));
             if marks.len() > 0 {
                 self.read_marks(marks, self.position);
             }
@@ -173,7 +176,7 @@ impl Iterator for Normalizer<'_> {
                 }
             }
             let c = self.text[self.position..self.end].chars().next()?;
-            self.read(c, class(c));
+            self.read(c);
         }
     }
 }
