@@ -48,7 +48,12 @@ fn main() {
 
     for do_lower_case in [false, true] {
         for (name, lines) in [("129 languages", &all), ("ASCII English", &ascii)] {
-            compare(&format!("{name}, {}", if do_lower_case { "uncased" } else { "cased" }), lines, &tokens, do_lower_case);
+            compare(
+                &format!("{name}, {}", if do_lower_case { "uncased" } else { "cased" }),
+                lines,
+                &tokens,
+                do_lower_case,
+            );
         }
     }
 }
