@@ -69,8 +69,8 @@ impl Steps {
 pub struct Normalizer<'t> {
     text: &'t str,
     steps: Steps,
-    /// The next byte to read, and the end of the part.
-    position: usize,
+    /// What is left to read of the part, and where the part ends.
+    rest: &'t str,
     end: usize,
     /// Characters not handed out yet, all from the same place.
     waiting: Characters,
@@ -80,13 +80,17 @@ pub struct Normalizer<'t> {
 
 impl<'t> Normalizer<'t> {
     pub fn new(text: &'t str, steps: Steps) -> Self {
-        Self { text, steps, position: 0, end: 0, waiting: Characters::default(), source: Source::default(), run: None }
+        Self { text, steps, rest: "", end: 0, waiting: Characters::default(), source: Source::default(), run: None }
     }
 
     /// Goes on with another part of the text.
     pub fn read_part(&mut self, start: usize, end: usize) {
-        self.position = start;
+        self.rest = &self.text[start..end];
         self.end = end;
+    }
+
+    fn next_byte(&self) -> usize {
+        self.end - self.rest.len()
     }
 
     /// The part's bytes that are not read yet and where they start, if nothing that was read waits to be handed out.
@@ -95,13 +99,13 @@ impl<'t> Normalizer<'t> {
         if self.waiting.len() > 0 || self.run.is_some() {
             return None;
         }
-        Some((self.position, &self.text[self.position..self.end]))
+        Some((self.next_byte(), self.rest))
     }
 
     /// Takes `bytes` off the unread ones without looking at them.
     #[inline]
     pub fn advance(&mut self, bytes: usize) {
-        self.position += bytes;
+        self.rest = &self.rest[bytes..];
     }
 
     fn wait(&mut self, characters: impl Iterator<Item = char>) {
@@ -114,20 +118,22 @@ impl<'t> Normalizer<'t> {
         }
     }
 
-    /// Reads the character at `position`.
+    /// Reads the next character; `None` at the end.
     #[inline]
-    fn read(&mut self, c: char) {
+    fn read(&mut self) -> Option<()> {
+        let start = self.next_byte();
+        let mut rest = self.rest.chars();
+        let c = rest.next()?;
+        self.rest = rest.as_str();
         let flags = class(c);
-        let start = self.position;
-        self.position += c.len_utf8();
         if flags & REMOVED != 0 {
-            return;
+            return Some(());
         }
         self.waiting = Characters::default();
         self.source = Source::new(start, c);
         if flags & SPACE != 0 {
             self.waiting.push(' ');
-            return;
+            return Some(());
         }
         let set_off = flags & CJK != 0 && self.steps.space_out_cjk;
         if set_off {
@@ -144,18 +150,19 @@ impl<'t> Normalizer<'t> {
             let mut marks = Characters::default();
             parts.filter(is_mark).for_each(|mark| marks.push(mark));
             if marks.len() > 0 {
-                self.read_marks(marks, self.position);
+                self.read_marks(marks, self.next_byte());
             }
         }
         if set_off {
             self.waiting.push(' ');
         }
+        Some(())
     }
 
     /// Reads the combining characters from `start` on; `marks` are those that the character before them ends with.
     fn read_marks(&mut self, marks: Characters, start: usize) {
         let run = MarkRun::new(self.text, start, self.end, marks, self.source);
-        self.position = run.end();
+        self.rest = &self.text[run.end()..self.end];
         self.run = run.keeps_any().then_some(run);
     }
 }
@@ -175,8 +182,7 @@ impl Iterator for Normalizer<'_> {
                     None => self.run = None,
                 }
             }
-            let c = self.text[self.position..self.end].chars().next()?;
-            self.read(c);
+            self.read()?;
         }
     }
 }

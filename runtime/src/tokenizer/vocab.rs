@@ -218,11 +218,16 @@ impl<'a> Vocab<'a> {
 
     /// The id of a token, given with its `##`.
     pub fn id(&self, token: &[u8]) -> Option<u32> {
+        if token.contains(&0) {
+            return None;
+        }
         let found = self.longest(self.root, 0, token)?;
         (found.bytes == token.len()).then_some(found.id)
     }
 
     /// The longest token that `text` starts with, as the start of a word or as its continuation.
+    ///
+    /// `text` has no byte 0; cleaned text has none.
     #[inline]
     pub(super) fn longest_match(&self, text: &[u8], continues_word: bool) -> Option<Match> {
         if continues_word {
@@ -265,10 +270,10 @@ impl<'a> Vocab<'a> {
         self.units.get(index as usize).map(|&unit| Unit(u32::from_le_bytes(unit)))
     }
 
-    /// Free units have label 0, as have the leaves of tokens that end at an inner unit: a byte 0 matches nothing.
+    /// The child for a byte other than 0, the label of free units and of leaves of tokens that end at an inner unit.
     #[inline]
     fn child(&self, unit: Unit, byte: u8) -> Option<Unit> {
-        self.unit(unit.payload() ^ u32::from(byte)).filter(|child| child.label() == byte && byte != 0)
+        self.unit(unit.payload() ^ u32::from(byte)).filter(|child| child.label() == byte)
     }
 
     #[inline]
