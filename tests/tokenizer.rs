@@ -118,8 +118,50 @@ impl Both {
         assert!(found.token_type_ids().iter().map(|&t| u32::from(t)).eq(expected.get_type_ids().iter().copied()));
         let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
         assert_eq!(offsets, expected.get_offsets());
+        let expected_chars = match pair {
+            Some(pair) => self.reference.encode_char_offsets((text, pair), true),
+            None => self.reference.encode_char_offsets(text, true),
+        };
+        found.offsets_to_chars(text, pair);
+        let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
+        assert_eq!(offsets, expected_chars.unwrap().get_offsets(), "{text:?}");
         let words: Vec<_> = found.word_ids().iter().map(|&word| (word != NO_WORD).then_some(word)).collect();
         assert_eq!(words, expected.get_word_ids());
+    }
+
+    /// Compares overlapping windows. The reference cuts the same ones off a whole encoding.
+    fn check_windows(&self, text: &str, pair: Option<&str>, stride: usize, max_length: usize) {
+        let mut ids = vec![0; max_length];
+        let mut types = vec![0; max_length];
+        let mut offsets = vec![Offsets::default(); max_length];
+        let mut words = vec![0; max_length];
+        let encoding = Encoding::new(&mut ids)
+            .with_token_type_ids(&mut types)
+            .with_offsets(&mut offsets)
+            .with_word_ids(&mut words);
+        let tokenizer = self.ours();
+        let mut windows = tokenizer.windows(text, pair, stride, encoding).unwrap();
+
+        let first = self.reference.encode(text, false).unwrap();
+        let mut cut = pair.map_or(first.clone(), |pair| self.reference.encode(pair, false).unwrap());
+        let room = max_length - if pair.is_some() { 3 + first.len() } else { 2 };
+        cut.truncate(room, stride, tokenizers::TruncationDirection::Right);
+        for cut in std::iter::once(&cut).chain(cut.get_overflowing()) {
+            let start = if pair.is_some() { first.len() + 2 } else { 1 };
+            let found = windows.next().unwrap();
+            assert_eq!(found.len(), start + cut.len() + 1);
+            assert_eq!(found.ids()[start..found.len() - 1], *cut.get_ids());
+            assert_eq!(found.ids()[found.len() - 1], self.config.sep_token_id);
+            assert_eq!(found.token_type_ids()[found.len() - 1], u8::from(pair.is_some()));
+            let found_words = found.word_ids()[start..].iter().map(|&word| Some(word));
+            assert!(found_words.take(cut.len()).eq(cut.get_word_ids().iter().copied()));
+            let found_offsets = found.offsets()[start..].iter().map(|o| (o.start as usize, o.end as usize));
+            assert!(found_offsets.take(cut.len()).eq(cut.get_offsets().iter().copied()));
+            if pair.is_some() {
+                assert_eq!(found.ids()[1..=first.len()], *first.get_ids());
+            }
+        }
+        assert!(windows.next().is_none());
     }
 
     fn check_decode(&self, ids: &[u32]) {
@@ -302,6 +344,23 @@ fn truncation_keeps_what_the_reference_keeps() {
             }
         }
     }
+}
+
+#[test]
+fn windows_of_a_long_text_overlap_like_the_overflow_of_the_reference() {
+    let both = Both::new(&vocabulary_of('a'..='z'), false, None);
+    let long: String = ('a'..='z').cycle().take(40).flat_map(|c| [c, if c < 'i' { ' ' } else { 'x' }]).collect();
+    for len in 0..long.len() {
+        for (stride, max_length) in [(0, 3), (0, 9), (1, 9), (3, 9), (5, 9), (6, 9), (2, 20), (30, 64)] {
+            both.check_windows(&long[..len], None, stride, max_length);
+            if stride + 5 < max_length {
+                both.check_windows("ab", Some(&long[..len]), stride, max_length);
+            }
+        }
+    }
+    let tokenizer = both.ours();
+    let result = tokenizer.windows("abc", Some("abc"), 2, Encoding::new(&mut [0; 8])).map(|_| ());
+    assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens: 9, given_tokens: 8 }));
 }
 
 #[test]

@@ -22,13 +22,17 @@ mod unicode_tables;
 mod pre_tokenizer;
 mod wordpiece;
 pub mod vocab;
+mod encoding;
 mod post_processor;
+mod windows;
 mod decoder;
 mod error;
 
+pub use encoding::{Encoding, NO_WORD, Offsets};
 pub use error::TokenizerError;
-pub use post_processor::{Encoding, NO_WORD, Offsets, Truncation};
+pub use post_processor::Truncation;
 pub use vocab::{Vocab, VocabError};
+pub use windows::Windows;
 pub use wordpiece::Tokens;
 
 use crate::config::TokenizerConfig;

@@ -11,7 +11,7 @@
 //! Decomposition also sorts combining characters. Nearly all of them are nonspacing marks and dropped, so the sorting
 //! matters only for the few that stay, which [`MarkRun`] handles.
 
-use super::characters::{Characters, class, combining_class, decompose_without_marks, lower_case};
+use super::characters::{Characters, class, decompose_without_marks, lower_case};
 use super::mark_run::MarkRun;
 use super::unicode_tables::{CJK, DECOMPOSES, MARK, NONSTARTER, REMOVED, SPACE, UPPER};
 use crate::config::TokenizerConfig;
@@ -69,8 +69,8 @@ impl Steps {
 pub struct Normalizer<'t> {
     text: &'t str,
     steps: Steps,
-    /// The next byte to read, and the end of the part.
-    position: usize,
+    /// What is left to read of the part, and where the part ends.
+    rest: &'t str,
     end: usize,
     /// Characters not handed out yet, all from the same place.
     waiting: Characters,
@@ -80,13 +80,17 @@ pub struct Normalizer<'t> {
 
 impl<'t> Normalizer<'t> {
     pub fn new(text: &'t str, steps: Steps) -> Self {
-        Self { text, steps, position: 0, end: 0, waiting: Characters::default(), source: Source::default(), run: None }
+        Self { text, steps, rest: "", end: 0, waiting: Characters::default(), source: Source::default(), run: None }
     }
 
     /// Goes on with another part of the text.
     pub fn read_part(&mut self, start: usize, end: usize) {
-        self.position = start;
+        self.rest = &self.text[start..end];
         self.end = end;
+    }
+
+    fn next_byte(&self) -> usize {
+        self.end - self.rest.len()
     }
 
     /// The part's bytes that are not read yet and where they start, if nothing that was read waits to be handed out.
@@ -95,18 +99,18 @@ impl<'t> Normalizer<'t> {
         if self.waiting.len() > 0 || self.run.is_some() {
             return None;
         }
-        Some((self.position, &self.text[self.position..self.end]))
+        Some((self.next_byte(), self.rest))
     }
 
     /// Takes `bytes` off the unread ones without looking at them.
     #[inline]
     pub fn advance(&mut self, bytes: usize) {
-        self.position += bytes;
+        self.rest = &self.rest[bytes..];
     }
 
     fn wait(&mut self, characters: impl Iterator<Item = char>) {
         for c in characters {
-            if self.steps.lower_case {
+            if self.steps.lower_case && class(c) & UPPER != 0 {
                 lower_case(c).for_each(|c| self.waiting.push(c));
             } else {
                 self.waiting.push(c);
@@ -114,45 +118,51 @@ impl<'t> Normalizer<'t> {
         }
     }
 
-    /// Reads the character at `position`, whose class is `class`.
-    fn read(&mut self, c: char, class: u8) {
-        let start = self.position;
-        self.position += c.len_utf8();
-        if class & REMOVED != 0 {
-            return;
+    /// Reads the next character; `None` at the end.
+    #[inline]
+    fn read(&mut self) -> Option<()> {
+        let start = self.next_byte();
+        let mut rest = self.rest.chars();
+        let c = rest.next()?;
+        self.rest = rest.as_str();
+        let flags = class(c);
+        if flags & REMOVED != 0 {
+            return Some(());
         }
         self.waiting = Characters::default();
         self.source = Source::new(start, c);
-        if class & SPACE != 0 {
+        if flags & SPACE != 0 {
             self.waiting.push(' ');
-            return;
+            return Some(());
         }
-        let set_off = class & CJK != 0 && self.steps.space_out_cjk;
+        let set_off = flags & CJK != 0 && self.steps.space_out_cjk;
         if set_off {
             self.waiting.push(' ');
         }
-        if !self.steps.strip_accents || class & (MARK | NONSTARTER | DECOMPOSES) == 0 {
+        if !self.steps.strip_accents || flags & (MARK | NONSTARTER | DECOMPOSES) == 0 {
             self.wait(core::iter::once(c));
-        } else if class & NONSTARTER != 0 {
+        } else if flags & NONSTARTER != 0 {
             self.read_marks(Characters::default(), start);
-        } else if class & DECOMPOSES != 0 {
+        } else if flags & DECOMPOSES != 0 {
             let parts = decompose_without_marks(c);
-            self.wait(parts.filter(|&part| combining_class(part) == 0));
+            let is_mark = |&part: &char| class(part) & NONSTARTER != 0;
+            self.wait(parts.filter(|part| !is_mark(part)));
             let mut marks = Characters::default();
-            parts.filter(|&part| combining_class(part) != 0).for_each(|mark| marks.push(mark));
+            parts.filter(is_mark).for_each(|mark| marks.push(mark));
             if marks.len() > 0 {
-                self.read_marks(marks, self.position);
+                self.read_marks(marks, self.next_byte());
             }
         }
         if set_off {
             self.waiting.push(' ');
         }
+        Some(())
     }
 
     /// Reads the combining characters from `start` on; `marks` are those that the character before them ends with.
     fn read_marks(&mut self, marks: Characters, start: usize) {
         let run = MarkRun::new(self.text, start, self.end, marks, self.source);
-        self.position = run.end();
+        self.rest = &self.text[run.end()..self.end];
         self.run = run.keeps_any().then_some(run);
     }
 }
@@ -172,8 +182,7 @@ impl Iterator for Normalizer<'_> {
                     None => self.run = None,
                 }
             }
-            let c = self.text[self.position..self.end].chars().next()?;
-            self.read(c, class(c));
+            self.read()?;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `[CLS] A [SEP] B [SEP]`: special tokens around the texts, truncation, token types.
 
+use super::encoding::Encoding;
 use super::{Token, Tokenizer, TokenizerError};
 
 /// Which text is shortened if there are too many tokens. The reference's `truncation`.
@@ -14,109 +15,6 @@ pub enum Truncation {
     OnlyFirst,
     /// The second.
     OnlySecond,
-}
-
-/// Where a token stands, in bytes of its own text. Special tokens around the texts stand at 0..0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offsets {
-    /// First byte.
-    pub start: u32,
-    /// The byte behind the last.
-    pub end: u32,
-}
-
-/// The word id of the special tokens around the texts.
-pub const NO_WORD: u32 = u32::MAX;
-
-/// The caller's memory for the model's input. Its room for ids is the longest sequence.
-///
-/// ```
-/// # use mbert_runtime::tokenizer::{Encoding, Offsets};
-/// let (mut ids, mut offsets) = ([0; 128], [Offsets::default(); 128]);
-/// let mut encoding = Encoding::new(&mut ids).with_offsets(&mut offsets);
-/// # assert!(encoding.is_empty());
-/// ```
-#[derive(Debug, Default)]
-pub struct Encoding<'b> {
-    ids: &'b mut [u32],
-    token_type_ids: &'b mut [u8],
-    offsets: &'b mut [Offsets],
-    word_ids: &'b mut [u32],
-    len: usize,
-}
-
-impl<'b> Encoding<'b> {
-    /// Takes room for ids.
-    pub fn new(ids: &'b mut [u32]) -> Self {
-        Self { ids, ..Self::default() }
-    }
-
-    /// Asks for token types, as many as there is room for.
-    #[must_use]
-    pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
-        Self { token_type_ids, ..self }
-    }
-
-    /// Asks for offsets, as many as there is room for.
-    #[must_use]
-    pub fn with_offsets(self, offsets: &'b mut [Offsets]) -> Self {
-        Self { offsets, ..self }
-    }
-
-    /// Asks for word ids, as many as there is room for.
-    #[must_use]
-    pub fn with_word_ids(self, word_ids: &'b mut [u32]) -> Self {
-        Self { word_ids, ..self }
-    }
-
-    /// Number of tokens.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing was encoded yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The token ids.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids[..self.len]
-    }
-
-    /// 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`.
-    pub fn token_type_ids(&self) -> &[u8] {
-        &self.token_type_ids[..self.len.min(self.token_type_ids.len())]
-    }
-
-    /// Where the tokens stand in their texts.
-    pub fn offsets(&self) -> &[Offsets] {
-        &self.offsets[..self.len.min(self.offsets.len())]
-    }
-
-    /// The number of the word that each token belongs to, counted in each text from 0; [`NO_WORD`] for none.
-    pub fn word_ids(&self) -> &[u32] {
-        &self.word_ids[..self.len.min(self.word_ids.len())]
-    }
-
-    fn set(&mut self, at: usize, id: u32, token_type_id: u8, offsets: Offsets, word_id: u32) {
-        if let Some(entry) = self.ids.get_mut(at) {
-            *entry = id;
-        }
-        if let Some(entry) = self.token_type_ids.get_mut(at) {
-            *entry = token_type_id;
-        }
-        if let Some(entry) = self.offsets.get_mut(at) {
-            *entry = offsets;
-        }
-        if let Some(entry) = self.word_ids.get_mut(at) {
-            *entry = word_id;
-        }
-    }
-
-    fn set_special(&mut self, at: usize, id: u32, token_type_id: u8) {
-        self.set(at, id, token_type_id, Offsets::default(), NO_WORD);
-    }
 }
 
 impl Tokenizer<'_> {
@@ -135,12 +33,8 @@ impl Tokenizer<'_> {
         truncation: Truncation,
         encoding: &mut Encoding<'_>,
     ) -> Result<(), TokenizerError> {
-        encoding.len = 0;
-        let given_tokens = encoding.ids.len();
-        let special_tokens = if pair.is_some() { 3 } else { 2 };
-        let Some(room) = given_tokens.checked_sub(special_tokens) else {
-            return Err(TokenizerError::NoRoomForSpecialTokens { needed_tokens: special_tokens, given_tokens });
-        };
+        let given_tokens = encoding.room();
+        let room = room_for_text(given_tokens, pair.is_some())?;
 
         // What does not fit is counted, not written. Nor is it counted to the end where that changes nothing, for the
         // reference stops early too and decides which text is the longer by what it has seen.
@@ -161,20 +55,14 @@ impl Tokenizer<'_> {
             }
         }
 
-        encoding.set_special(0, self.config.cls_token_id, 0);
-        encoding.set_special(kept.0 + 1, self.config.sep_token_id, 0);
-        encoding.len = kept.0 + 2;
-        if pair.is_some() {
-            encoding.set_special(encoding.len + kept.1, self.config.sep_token_id, 1);
-            encoding.len += kept.1 + 1;
-        }
+        encoding.finish(&self.config, kept.0, pair.map(|_| kept.1));
         Ok(())
     }
 
     /// Writes the first `room` tokens of a text from `at` on, and returns how many it has.
     ///
     /// Stops behind the first word, special tokens in the text apart, that brings their number to `enough`.
-    fn write(
+    pub(super) fn write(
         &self,
         text: &str,
         enough: usize,
@@ -194,13 +82,20 @@ impl Tokenizer<'_> {
             }
             previous = token;
             if count < room {
-                let offsets = Offsets { start: token.start, end: token.end };
-                encoding.set(at + count, token.id, token_type_id, offsets, token.word);
+                encoding.set(at + count, token, token_type_id);
             }
             count += 1;
         }
         Ok(count)
     }
+}
+
+/// Room for the tokens of the texts themselves.
+pub(super) fn room_for_text(given_tokens: usize, is_pair: bool) -> Result<usize, TokenizerError> {
+    let needed_tokens = if is_pair { 3 } else { 2 };
+    given_tokens
+        .checked_sub(needed_tokens)
+        .ok_or(TokenizerError::NoRoomForSpecialTokens { needed_tokens, given_tokens })
 }
 
 /// How many of `counts` tokens stay so that they fit into `room`.

@@ -5,7 +5,7 @@
 
 use super::characters::class;
 use super::normalizer::{Normalizer, Source, Steps};
-use super::unicode_tables::{ASCII_CLASSES, CJK, PUNCTUATION, SPACE};
+use super::unicode_tables::{CJK, PUNCTUATION, SPACE};
 
 /// Longest word in characters; a longer one is unknown as a whole.
 pub const MAX_WORD_CHARS: usize = 100;
@@ -135,39 +135,30 @@ impl<'t> Words<'t> {
     fn next_in_text(&mut self) -> Option<Word> {
         loop {
             let (start, unread) = self.normalizer.unread()?;
-            let bytes = unread.as_bytes();
-            let mut len = 0;
+            let mut rest = unread.chars();
             let mut chars = 0;
-            let (stop, stop_bytes) = loop {
-                let Some(&byte) = bytes.get(len) else { break (0, 0) };
-                let (class, bytes) = if byte < 128 {
-                    (ASCII_CLASSES[usize::from(byte)], 1)
-                } else {
-                    let c = unread[len..].chars().next()?;
-                    (class(c), c.len_utf8())
-                };
-                if class & self.stops != 0 {
-                    break (class, bytes);
+            let (stop, bytes_behind) = loop {
+                let bytes_behind = rest.as_str().len();
+                match rest.next().map(class) {
+                    Some(flags) if flags & self.stops == 0 => chars += 1,
+                    Some(flags) => break (flags, bytes_behind),
+                    None => break (0, 0),
                 }
-                len += bytes;
-                chars += 1;
             };
-            if stop & self.changed != 0 {
+            let len = unread.len() - bytes_behind;
+            if stop & self.changed != 0 || unread.is_empty() {
                 return None;
             }
-            if len == 0 {
-                if stop_bytes == 0 {
-                    return None;
-                }
-                self.normalizer.advance(stop_bytes);
-                if stop & SPACE != 0 {
-                    continue;
-                }
+            if len > 0 {
+                self.normalizer.advance(len);
+                return Some(Word::InText { start, end: start + len, chars });
+            }
+            let stop_bytes = bytes_behind - rest.as_str().len();
+            self.normalizer.advance(stop_bytes);
+            if stop & SPACE == 0 {
                 // Punctuation and ideographs are words by themselves.
                 return Some(Word::InText { start, end: start + stop_bytes, chars: 1 });
             }
-            self.normalizer.advance(len);
-            return Some(Word::InText { start, end: start + len, chars });
         }
     }
 

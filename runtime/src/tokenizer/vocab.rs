@@ -15,12 +15,12 @@
 //! only one token; the rest of it is compared in the strings. So bert-base-multilingual-cased needs 195,115 units for
 //! its 119,547 tokens instead of the 299,687 nodes of a full trie.
 //!
-//! | bits   | of an inner unit                            | of a leaf              |
-//! |--------|---------------------------------------------|------------------------|
-//! | 0..8   | label: the byte that leads here             | the same               |
-//! | 8      | 0                                           | 1                      |
-//! | 9      | 1 if a token ends here: its leaf has label 0| 0                      |
-//! | 10..32 | base                                        | id                     |
+//! | bits   | of an inner unit                             | of a leaf                                    |
+//! |--------|----------------------------------------------|----------------------------------------------|
+//! | 0..8   | label: the byte that leads here              | the same                                     |
+//! | 8      | 0                                            | 1                                            |
+//! | 9      | 1 if a token ends here: its leaf has label 0 | 1 if the token ends here, 0 if bytes follow  |
+//! | 10..32 | base                                         | id                                           |
 //!
 //! Cost: one 4-byte read per byte of text, and up to three more per token found. A search reads on past the end of the
 //! token it finds for as long as a longer one is possible, so a word costs at most `bytes · longest token` reads
@@ -72,8 +72,8 @@ impl Unit {
     }
 
     /// The unit below which there is only the token `id`.
-    pub const fn leaf(label: u8, id: u32) -> Self {
-        Self(label as u32 | Self::LEAF | id << 10)
+    pub const fn leaf(label: u8, id: u32, ends_token: bool) -> Self {
+        Self(label as u32 | Self::LEAF | (ends_token as u32) << 9 | id << 10)
     }
 
     const fn label(self) -> u8 {
@@ -218,11 +218,16 @@ impl<'a> Vocab<'a> {
 
     /// The id of a token, given with its `##`.
     pub fn id(&self, token: &[u8]) -> Option<u32> {
+        if token.contains(&0) {
+            return None;
+        }
         let found = self.longest(self.root, 0, token)?;
         (found.bytes == token.len()).then_some(found.id)
     }
 
     /// The longest token that `text` starts with, as the start of a word or as its continuation.
+    ///
+    /// `text` has no byte 0; cleaned text has none.
     #[inline]
     pub(super) fn longest_match(&self, text: &[u8], continues_word: bool) -> Option<Match> {
         if continues_word {
@@ -239,9 +244,14 @@ impl<'a> Vocab<'a> {
         for (i, &byte) in text.iter().enumerate() {
             let Some(child) = self.child(unit, byte) else { break };
             if child.is_leaf() {
-                let rest = self.token(child.payload())?.get(depth + i + 1..)?;
-                if text[i + 1..].starts_with(rest) {
-                    return Some(Match { id: child.payload(), bytes: i + 1 + rest.len() });
+                let id = child.payload();
+                if child.ends_token() && (id as usize) < self.len() {
+                    return Some(Match { id, bytes: i + 1 });
+                }
+                let rest = self.token(id)?.get(depth + i + 1..)?;
+                // A loop, because a call to compare a handful of bytes costs more than the comparison.
+                if text.len() > i + rest.len() && text[i + 1..].iter().zip(rest).all(|(a, b)| a == b) {
+                    return Some(Match { id, bytes: i + 1 + rest.len() });
                 }
                 break;
             }
@@ -260,10 +270,10 @@ impl<'a> Vocab<'a> {
         self.units.get(index as usize).map(|&unit| Unit(u32::from_le_bytes(unit)))
     }
 
-    /// Free units have label 0, as have the leaves of tokens that end at an inner unit: a byte 0 matches nothing.
+    /// The child for a byte other than 0, the label of free units and of leaves of tokens that end at an inner unit.
     #[inline]
     fn child(&self, unit: Unit, byte: u8) -> Option<Unit> {
-        self.unit(unit.payload() ^ u32::from(byte)).filter(|child| child.label() == byte && byte != 0)
+        self.unit(unit.payload() ^ u32::from(byte)).filter(|child| child.label() == byte)
     }
 
     #[inline]

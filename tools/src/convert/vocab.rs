@@ -168,7 +168,7 @@ impl DoubleArray {
             && depth > 0
             && !(depth <= CONTINUATION_PREFIX.len() && CONTINUATION_PREFIX.starts_with(&first[..depth]))
         {
-            self.units[index] = Unit::leaf(label, tokens[0].1);
+            self.units[index] = Unit::leaf(label, tokens[0].1, first.len() == depth);
             return Ok(());
         }
         // Sorted: the token that ends here comes first.
@@ -189,7 +189,7 @@ impl DoubleArray {
             self.first_free += 1;
         }
         if let [(_, id)] = own {
-            self.units[base] = Unit::leaf(0, *id);
+            self.units[base] = Unit::leaf(0, *id, true);
         }
         for child in children {
             let label = child[0].0[depth];
