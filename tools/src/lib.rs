@@ -9,6 +9,7 @@ pub mod next_sentence;
 pub mod tokenize;
 pub mod compare;
 pub mod reference;
+pub mod hidden_states;
 pub mod golden;
 pub mod model_file;
 pub mod atomic_file;
