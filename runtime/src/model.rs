@@ -31,7 +31,17 @@ pub struct Model<'a> {
     tokenizer: Tokenizer<'a>,
 }
 
-/// Constants outside the layers.
+/// How far the sums of a linear layer, and the scales of its input rows, are shifted left: as far as its weights and the
+/// range of its input allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinearShifts {
+    /// See [`Linear`].
+    pub accumulator: u32,
+    /// 0 where rows are quantised from int16 values as they are.
+    pub scale: u32,
+}
+
+/// Constants outside the layers, in the order of their section.
 #[derive(Clone, Copy, Debug)]
 pub struct Constants {
     /// Word scale → multiplier to the embedding sum.
@@ -40,9 +50,52 @@ pub struct Constants {
     pub decoder_multiplier: i32,
     /// See above.
     pub decoder_exponent: i32,
+    /// Accumulator shift of the decoder.
+    pub decoder_shift: u32,
+    /// Shifts of the pooler.
+    pub pooler: LinearShifts,
+    /// Shifts of the next-sentence layer.
+    pub seq_relationship: LinearShifts,
+    /// Shifts of the masked-LM transform.
+    pub transform: LinearShifts,
 }
 
-/// Constants of one encoder layer.
+impl Constants {
+    /// int32 values in the section.
+    pub const COUNT: usize = 10;
+
+    /// The values of the section.
+    pub fn emit(&self) -> [i32; Self::COUNT] {
+        let [pooler, seq_relationship, transform] = [self.pooler, self.seq_relationship, self.transform];
+        [
+            self.embedding_multiplier,
+            self.decoder_multiplier,
+            self.decoder_exponent,
+            self.decoder_shift as i32,
+            pooler.accumulator as i32,
+            pooler.scale as i32,
+            seq_relationship.accumulator as i32,
+            seq_relationship.scale as i32,
+            transform.accumulator as i32,
+            transform.scale as i32,
+        ]
+    }
+
+    /// `None` if a value is out of range.
+    fn parse(words: &I32s<'_>) -> Option<Self> {
+        Some(Self {
+            embedding_multiplier: words.get(0),
+            decoder_multiplier: words.get(1),
+            decoder_exponent: exponent(words.get(2))?,
+            decoder_shift: shift(words.get(3))?,
+            pooler: shifts(words, 4)?,
+            seq_relationship: shifts(words, 6)?,
+            transform: shifts(words, 8)?,
+        })
+    }
+}
+
+/// Constants of one encoder layer, in the order of their section.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerConstants {
     /// Attention scores → exponents.
@@ -51,6 +104,64 @@ pub struct LayerConstants {
     pub attention_sum_shift: u32,
     /// Power of two between the residual and the sum before the output layer norm.
     pub output_sum_shift: u32,
+    /// Shifts of query, key and value.
+    pub qkv: LinearShifts,
+    /// Shifts of `attention.output.dense`.
+    pub attention_output: LinearShifts,
+    /// Shifts of `intermediate.dense`.
+    pub intermediate: LinearShifts,
+    /// Shifts of `output.dense`.
+    pub output: LinearShifts,
+}
+
+impl LayerConstants {
+    /// int32 values in the section.
+    pub const COUNT: usize = 12;
+
+    /// The values of the section.
+    pub fn emit(&self) -> [i32; Self::COUNT] {
+        let [qkv, attention_output, intermediate, output] =
+            [self.qkv, self.attention_output, self.intermediate, self.output];
+        [
+            self.softmax.multiplier,
+            self.softmax.exponent,
+            self.attention_sum_shift as i32,
+            self.output_sum_shift as i32,
+            qkv.accumulator as i32,
+            qkv.scale as i32,
+            attention_output.accumulator as i32,
+            attention_output.scale as i32,
+            intermediate.accumulator as i32,
+            intermediate.scale as i32,
+            output.accumulator as i32,
+            output.scale as i32,
+        ]
+    }
+
+    /// `None` if a value is out of range.
+    fn parse(words: &I32s<'_>) -> Option<Self> {
+        Some(Self {
+            softmax: SoftmaxScale { multiplier: words.get(0), exponent: exponent(words.get(1))? },
+            attention_sum_shift: shift(words.get(2))?,
+            output_sum_shift: shift(words.get(3))?,
+            qkv: shifts(words, 4)?,
+            attention_output: shifts(words, 6)?,
+            intermediate: shifts(words, 8)?,
+            output: shifts(words, 10)?,
+        })
+    }
+}
+
+fn shift(value: i32) -> Option<u32> {
+    u32::try_from(value).ok().filter(|&shift| shift < 32)
+}
+
+fn shifts(words: &I32s<'_>, at: usize) -> Option<LinearShifts> {
+    Some(LinearShifts { accumulator: shift(words.get(at))?, scale: shift(words.get(at + 1))? })
+}
+
+fn exponent(value: i32) -> Option<i32> {
+    Some(value).filter(|value| value.unsigned_abs() < 1024)
 }
 
 /// A layer norm's parameters.
@@ -213,8 +324,14 @@ impl<'a> Model<'a> {
         weight: SectionKind,
         layer: usize,
         parameter_stride: usize,
+        shifts: LinearShifts,
     ) -> Linear<'a> {
-        Linear { weight: self.matrix(weight, layer), parameters: self.i32s(parameters, layer), parameter_stride }
+        Linear {
+            weight: self.matrix(weight, layer),
+            parameters: self.i32s(parameters, layer),
+            parameter_stride,
+            accumulator_shift: shifts.accumulator,
+        }
     }
 
     /// A layer norm that `open` has found.
@@ -241,23 +358,21 @@ impl<'a> Model<'a> {
     }
 
     /// Constants outside the layers.
+    ///
+    /// # Panics
+    ///
+    /// Never after `open`, which has parsed them.
     pub(crate) fn constants(&self) -> Constants {
-        let words = self.i32s(SectionKind::Constants, 0);
-        Constants {
-            embedding_multiplier: words.get(0),
-            decoder_multiplier: words.get(1),
-            decoder_exponent: words.get(2),
-        }
+        Constants::parse(&self.i32s(SectionKind::Constants, 0)).expect("checked by `open`")
     }
 
     /// Constants of one layer.
+    ///
+    /// # Panics
+    ///
+    /// Never after `open`, which has parsed them.
     pub(crate) fn layer_constants(&self, layer: usize) -> LayerConstants {
-        let words = self.i32s(SectionKind::LayerConstants, layer);
-        LayerConstants {
-            softmax: SoftmaxScale { multiplier: words.get(0), exponent: words.get(1) },
-            attention_sum_shift: words.get(2) as u32,
-            output_sum_shift: words.get(3) as u32,
-        }
+        LayerConstants::parse(&self.i32s(SectionKind::LayerConstants, layer)).expect("checked by `open`")
     }
 }
 
@@ -273,7 +388,7 @@ pub fn required_sections<'m>(
     let (positions, types) = (usize::from(config.max_position_embeddings), usize::from(config.type_vocab_size));
     let layer_norm = LAYER_NORM_HEADER_BYTES + 8 * h;
     let embeddings = [
-        (Constants, 0, I32, 4, 1),
+        (Constants, 0, I32, self::Constants::COUNT, 1),
         (WordEmbeddings, 0, I8, v, h),
         (WordScales, 0, I32, v, 1),
         (PositionEmbeddings, 0, I8, positions, h),
@@ -284,7 +399,7 @@ pub fn required_sections<'m>(
     ];
     let layers = (0..u16::from(config.num_hidden_layers)).flat_map(move |layer| {
         [
-            (LayerConstants, layer, I32, 4, 1),
+            (LayerConstants, layer, I32, self::LayerConstants::COUNT, 1),
             (QkvInput, layer, I16, h, 1),
             (QkvParameters, layer, I32, 3 * h, 2),
             (QkvWeight, layer, I8, 3 * h, h),
@@ -413,11 +528,8 @@ fn check_section(
                 && (0..32).contains(&words.get(2))
                 && (-32..32).contains(&words.get(3))
         }
-        SectionKind::LayerConstants => {
-            let words = I32s(parameters);
-            (0..32).contains(&words.get(2)) && (0..32).contains(&words.get(3)) && words.get(1).unsigned_abs() < 1024
-        }
-        SectionKind::Constants => I32s(parameters).get(2).unsigned_abs() < 1024,
+        SectionKind::LayerConstants => LayerConstants::parse(&I32s(parameters)).is_some(),
+        SectionKind::Constants => Constants::parse(&I32s(parameters)).is_some(),
         _ => true,
     };
     if shape && in_range && (section.layout == WeightLayout::RowMajor || packable) {

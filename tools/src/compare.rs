@@ -292,7 +292,10 @@ fn print(comparison: &Comparison) {
     if let Some(next_sentence) = comparison.next_sentence {
         println!("next sentence: same decision for {} of {}", next_sentence.same_decision, next_sentence.sequences);
     }
-    println!("{} tokens; worst input ({:.6}): {}", comparison.tokens, comparison.worst.min_cosine, comparison.worst.input);
+    println!(
+        "{} tokens; worst input ({:.6}): {}",
+        comparison.tokens, comparison.worst.min_cosine, comparison.worst.input
+    );
 }
 
 #[cfg(test)]

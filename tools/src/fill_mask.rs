@@ -40,7 +40,8 @@ pub fn run(args: &FillMaskArgs) -> Result<ExitCode> {
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
     let mut trace = TraceHash::default();
-    let question = Question { text: &args.text, top_k: args.top_k as usize, targets, special_tokens: args.special_tokens };
+    let question =
+        Question { text: &args.text, top_k: args.top_k as usize, targets, special_tokens: args.special_tokens };
     let answers = fill_mask(&model, &mut pipeline, &question, &mut trace)?;
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
     if args.json {

@@ -145,7 +145,10 @@ fn print(model: &Model<'_>) -> Result<()> {
     println!("checkpoint sha256 {}", hex(&provenance.checkpoint_sha256));
     println!("calibrated sha256 {}", hex(&provenance.calibration_sha256));
     println!("converter  {}, rollback counter {}", provenance.converter_version, provenance.rollback_counter);
-    println!("\n{:<28} {:>5} {:<6} {:>16} {:>12} {:<10} multipliers", "section", "layer", "type", "shape", "bytes", "layout");
+    println!(
+        "\n{:<28} {:>5} {:<6} {:>16} {:>12} {:<10} multipliers",
+        "section", "layer", "type", "shape", "bytes", "layout"
+    );
     for section in model.sections() {
         let range = multipliers(model, &section).map_or(String::new(), |(low, high)| format!("{low} to {high}"));
         println!(
@@ -158,7 +161,11 @@ fn print(model: &Model<'_>) -> Result<()> {
             if section.layout == WeightLayout::RowMajor { "" } else { section.layout.name() }
         );
     }
-    println!("\n{} in all, every SHA-256 verified; {} self-test cases", megabytes(model.header().total_bytes), cases(model)?);
+    println!(
+        "\n{} in all, every SHA-256 verified; {} self-test cases",
+        megabytes(model.header().total_bytes),
+        cases(model)?
+    );
     println!("\ntokens   RAM in bytes (token ids and workspace)");
     for (tokens, bytes) in memory(model) {
         println!("{tokens:>6}   {bytes:>10}");

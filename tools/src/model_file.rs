@@ -5,12 +5,12 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use memmap2::Mmap;
 use mbert_runtime::format::layout::{WeightLayout, repack};
 use mbert_runtime::format::section::Element;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
+use memmap2::Mmap;
 
 use crate::convert::blob::BlobBuilder;
 

@@ -42,7 +42,9 @@ pub fn run(args: &NextSentenceArgs) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&output)?);
     } else {
         let verdict = if logits[0] > logits[1] { "follows" } else { "does not follow" };
-        println!("the second text {verdict} (probability of following {probability:.4}, logits {is_next:.3} {is_not_next:.3})");
+        println!(
+            "the second text {verdict} (probability of following {probability:.4}, logits {is_next:.3} {is_not_next:.3})"
+        );
         if let Some(trace) = trace {
             println!("trace {trace}");
         }

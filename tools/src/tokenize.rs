@@ -62,7 +62,11 @@ pub fn run(args: &TokenizeArgs) -> Result<ExitCode> {
             }
             writeln!(out, "{object}")?;
         } else {
-            writeln!(out, "{}", tokens.iter().zip(&ids).map(|(token, id)| format!("{token}:{id}")).collect::<Vec<_>>().join(" "))?;
+            writeln!(
+                out,
+                "{}",
+                tokens.iter().zip(&ids).map(|(token, id)| format!("{token}:{id}")).collect::<Vec<_>>().join(" ")
+            )?;
             if let Some(trace) = trace {
                 writeln!(out, "trace {trace}")?;
             }

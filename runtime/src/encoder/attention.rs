@@ -30,16 +30,16 @@ pub(super) fn attention(
     let mut rest = &mut **scratch;
     let context: &mut [i16] = take(&mut rest, n * h);
 
-    quantize_residual(&model.i16s(QkvInput, layer), residual, input, scales, h);
+    let constants = model.layer_constants(layer);
+    quantize_residual(&model.i16s(QkvInput, layer), constants.qkv, residual, input, scales, h);
     let rows = QuantizedRows { values: input, scales, rows: n, group_size: h };
-    let qkv = model.linear(QkvParameters, QkvWeight, layer, 2);
-    let softmax = model.layer_constants(layer).softmax;
+    let qkv = model.linear(QkvParameters, QkvWeight, layer, 2, constants.qkv);
     let mut head = Head::new(&mut rest, n, d);
     for index in 0..usize::from(config.num_attention_heads) {
         head.project(kernels, &rows, &qkv, 3 * d * index);
         for first in (0..n).step_by(QUERY_ROWS) {
             let queries = first..(first + QUERY_ROWS).min(n);
-            head.attend(kernels, softmax, queries, |row, channel, value| {
+            head.attend(kernels, constants.softmax, queries, |row, channel, value| {
                 context[row * h + index * d + channel] = value
             });
         }
@@ -50,8 +50,8 @@ pub(super) fn attention(
         scales[row] = quantize_row(&mut input[row * h..][..h], |c| i32::from(context[c]) << ROW_SHIFT);
     }
     let rows = QuantizedRows { values: input, scales, rows: n, group_size: h };
-    let output = model.linear(AttentionOutputParameters, AttentionOutputWeight, layer, 2);
-    let shift = model.layer_constants(layer).attention_sum_shift;
+    let output = model.linear(AttentionOutputParameters, AttentionOutputWeight, layer, 2, constants.attention_output);
+    let shift = constants.attention_sum_shift;
     let norm = model.layer_norm(AttentionLayerNorm, layer);
     let sites = (Site::AttentionSum { layer }, Site::AttentionHidden { layer });
     add_and_norm(kernels, &rows, &output, residual, shift, &norm, sites, observer);

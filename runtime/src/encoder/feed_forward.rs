@@ -14,7 +14,6 @@ use crate::ops::linear::{Linear, QuantizedRows};
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::{Observer, Site};
 
-
 /// Feed-forward block of one layer, on the residual stream in place.
 pub(super) fn feed_forward(
     model: &Model<'_>,
@@ -28,9 +27,10 @@ pub(super) fn feed_forward(
     let (n, h, f) = (workspace.seq_len, usize::from(config.hidden_size), usize::from(config.intermediate_size));
     let Workspace { residual, input, input_scales, group_scales, scratch, .. } = workspace;
 
-    quantize_residual(&model.i16s(IntermediateInput, layer), residual, input, input_scales, h);
+    let constants = model.layer_constants(layer);
+    quantize_residual(&model.i16s(IntermediateInput, layer), constants.intermediate, residual, input, input_scales, h);
     let rows = QuantizedRows { values: input, scales: input_scales, rows: n, group_size: h };
-    let intermediate = model.linear(IntermediateParameters, IntermediateWeight, layer, 3);
+    let intermediate = model.linear(IntermediateParameters, IntermediateWeight, layer, 3, constants.intermediate);
     let delta = delta_table(config.hidden_act);
     for (group, first) in (0..f).step_by(GROUP_SIZE).enumerate() {
         let width = (f - first).min(GROUP_SIZE);
@@ -50,8 +50,8 @@ pub(super) fn feed_forward(
 
     let activations = bytemuck::cast_slice(&scratch[..n * f]);
     let rows = QuantizedRows { values: activations, scales: group_scales, rows: n, group_size: GROUP_SIZE };
-    let output = model.linear(OutputParameters, OutputWeight, layer, 2);
-    let shift = model.layer_constants(layer).output_sum_shift;
+    let output = model.linear(OutputParameters, OutputWeight, layer, 2, constants.output);
+    let shift = constants.output_sum_shift;
     let norm = model.layer_norm(OutputLayerNorm, layer);
     let sites = (Site::OutputSum { layer }, Site::Hidden { layer: layer + 1 });
     add_and_norm(kernels, &rows, &output, residual, shift, &norm, sites, observer);

@@ -5,7 +5,7 @@ use super::feed_forward::feed_forward;
 use super::workspace::Workspace;
 use crate::format::tensor::I16s;
 use crate::kernels::Kernels;
-use crate::model::{LayerNorm, Model};
+use crate::model::{LayerNorm, LinearShifts, Model};
 use crate::ops::fixed_point::{rounding_multiply_high, rounding_shift_right, saturate_i16};
 use crate::ops::layer_norm::layer_norm_i16;
 use crate::ops::linear::{Linear, QuantizedRows};
@@ -25,9 +25,16 @@ pub(super) fn layer(
 }
 
 /// Quantises rows of the residual stream for a linear layer, through that layer's smoothing multipliers.
-pub(crate) fn quantize_residual(smoothing: &I16s<'_>, residual: &[i16], out: &mut [i8], scales: &mut [i32], h: usize) {
+pub(crate) fn quantize_residual(
+    smoothing: &I16s<'_>,
+    shifts: LinearShifts,
+    residual: &[i16],
+    out: &mut [i8],
+    scales: &mut [i32],
+    h: usize,
+) {
     for ((row, out), scale) in residual.chunks_exact(h).zip(out.chunks_exact_mut(h)).zip(scales) {
-        *scale = quantize_row(out, |c| i32::from(row[c]) * i32::from(smoothing.get(c)));
+        *scale = quantize_row(out, |c| i32::from(row[c]) * i32::from(smoothing.get(c))) << shifts.scale;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::format::section::SectionKind;
 use crate::kernels::{Kernels, MatmulShape};
 use crate::model::Model;
 use crate::ops::activation::delta_table;
-use crate::ops::fixed_point::{accumulator_shift, normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
+use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
 use crate::ops::layer_norm::layer_norm_i16;
 use crate::ops::linear::QuantizedRows;
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};
@@ -57,7 +57,7 @@ pub fn masked_lm(
     let exponents: &mut [i32] = take(&mut rest, count);
 
     let constants = model.constants();
-    let shift = accumulator_shift(h);
+    let shift = constants.decoder_shift;
     for (i, &position) in positions.iter().enumerate() {
         let residual = &residual[position * h..][..h];
         transform(model, kernels, residual, &mut input[..h], &mut input_scales[..1], transformed, observer);
@@ -128,9 +128,10 @@ fn transform(
 ) {
     use SectionKind::{TransformInput, TransformLayerNorm, TransformParameters, TransformWeight};
     let h = residual.len();
-    quantize_residual(&model.i16s(TransformInput, 0), residual, input, scale, h);
+    let shifts = model.constants().transform;
+    quantize_residual(&model.i16s(TransformInput, 0), shifts, residual, input, scale, h);
     let rows = QuantizedRows { values: input, scales: scale, rows: 1, group_size: h };
-    let linear = model.linear(TransformParameters, TransformWeight, 0, 3);
+    let linear = model.linear(TransformParameters, TransformWeight, 0, 3, shifts);
     let delta = delta_table(model.manifest().config.hidden_act);
     linear.forward(kernels, &rows, 0..h, |_, channel, t| {
         for (i, &t) in t.iter().enumerate() {

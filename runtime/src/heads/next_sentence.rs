@@ -28,7 +28,8 @@ pub fn next_sentence(
     let (pooled, input) = pool_and_spare_row(model, kernels, workspace)?;
     let scale = [quantize_row(input, |c| i32::from(pooled[c]) << ROW_SHIFT)];
     let rows = QuantizedRows { values: input, scales: &scale, rows: 1, group_size: input.len() };
-    let linear = model.linear(SectionKind::SeqRelationshipParameters, SectionKind::SeqRelationshipWeight, 0, 2);
+    let shifts = model.constants().seq_relationship;
+    let linear = model.linear(SectionKind::SeqRelationshipParameters, SectionKind::SeqRelationshipWeight, 0, 2, shifts);
     let mut logits = [0; 2];
     linear.forward(kernels, &rows, 0..2, |_, channel, t| {
         for (i, &t) in t.iter().enumerate() {

@@ -42,9 +42,10 @@ pub(super) fn pool_and_spare_row<'w>(
     let mut rest = &mut **scratch;
     let pooled: &mut [i16] = take(&mut rest, h);
     let (input, scale) = (&mut input[..h], &mut input_scales[..1]);
-    quantize_residual(&model.i16s(PoolerInput, 0), &residual[..h], input, scale, h);
+    let shifts = model.constants().pooler;
+    quantize_residual(&model.i16s(PoolerInput, 0), shifts, &residual[..h], input, scale, h);
     let rows = QuantizedRows { values: input, scales: scale, rows: 1, group_size: h };
-    let linear = model.linear(PoolerParameters, PoolerWeight, 0, 2);
+    let linear = model.linear(PoolerParameters, PoolerWeight, 0, 2, shifts);
     linear.forward(kernels, &rows, 0..h, |_, channel, t| {
         for (i, &t) in t.iter().enumerate() {
             pooled[channel + i] = tanh(rounding_multiply_high(t, linear.multiplier(channel + i)));

@@ -1,13 +1,15 @@
 //! A linear layer: exact int8 products, then one multiply per row, bias, and one multiply per output channel.
 //!
 //! `t[m][n] = bias[n] + Σ_groups rmh(acc << s, scale[m])`, and the caller takes `rmh(t[m][n], multiplier[n])` to its own unit, where
-//! `rmh` is [`rounding_multiply_high`] and `s` the [`accumulator_shift`] of a group. The unit of `t` belongs to the channel:
-//! `2^(32 − s) · unit · s_w[n] / 127` for rows quantised from values of that unit, because the row's scale is the
-//! magnitude that [`quantize_row`](super::quantize::quantize_row) returned.
+//! `rmh` is [`rounding_multiply_high`] and `s` the layer's accumulator shift. The converter makes it as large as the
+//! weights allow: `127 · Σₖ |w[n][k]| · 2^s < 2³¹` for every channel, so that no input can overflow `t`, however it is grouped.
+//!
+//! The unit of `t` belongs to the channel: `2^(32 − s) · unit · s_w[n] / 127` for rows quantised from values of that unit, because
+//! a row's scale is the magnitude that [`quantize_row`](super::quantize::quantize_row) returned.
 
 use core::ops::Range;
 
-use super::fixed_point::{accumulator_shift, rounding_multiply_high};
+use super::fixed_point::rounding_multiply_high;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tensor::{I8Matrix, I32s};
 use crate::kernels::{Kernels, MatmulShape};
@@ -37,6 +39,8 @@ pub struct Linear<'a> {
     pub parameters: I32s<'a>,
     /// Parameters of one channel.
     pub parameter_stride: usize,
+    /// See the module; below 32.
+    pub accumulator_shift: u32,
 }
 
 impl Linear<'_> {
@@ -77,7 +81,7 @@ impl Linear<'_> {
         mut sink: impl FnMut(usize, usize, &[i32]),
     ) {
         let k = self.weight.columns;
-        let shift = accumulator_shift(input.group_size.min(k));
+        let shift = self.accumulator_shift;
         let mut acc = [0; TILE_ROWS * TILE_CHANNELS];
         for channel in channels.clone().step_by(TILE_CHANNELS) {
             let n = (channels.end - channel).min(TILE_CHANNELS);

@@ -6,20 +6,24 @@ use mbert_runtime::format::layout::{TILE_CHANNELS, WeightLayout};
 use mbert_runtime::format::manifest::Manifest;
 use mbert_runtime::format::section::SectionKind;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
-use mbert_runtime::model::GROUP_SIZE;
+use mbert_runtime::model::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants, LinearShifts};
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::ops::quantize::ROW_SHIFT;
+use mbert_runtime::ops::softmax::SoftmaxScale;
 
 use super::blob::{BlobBuilder, SIGNATURE_BYTES};
 use super::calibrate::Statistics;
 use super::checkpoint::{Checkpoint, Module};
 use super::quantize::{
-    InputSmoothing, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, common_unit, layer_norm_section, mantissa_and_exponent,
-    multiplier, quantize_linear, quantize_matrix,
+    InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, common_unit,
+    largest_accumulator_shift, layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
 };
 use super::smooth::factors;
-use super::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_fraction_bits};
+use super::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_bounds, layer_norm_fraction_bits};
+
+/// Largest int32.
+const LARGEST_MULTIPLIER: f64 = 2147483647.0;
 
 /// Quantisation error of one tensor.
 #[derive(Clone, Debug)]
@@ -113,24 +117,37 @@ impl Assembly<'_> {
         builder.blob.bytes(SectionKind::SelfTest, 0, vec![0]);
         builder.blob.bytes(SectionKind::Signature, 0, vec![0; SIGNATURE_BYTES]);
         builder.blob.bytes(SectionKind::Vocabulary, 0, self.vocabulary.to_vec());
-        let largest_word_scale = builder.embeddings()?;
+        builder.blob.i32s(SectionKind::Constants, 0, 1, &[0; RuntimeConstants::COUNT]);
+        let words = builder.embeddings()?;
         for layer in 0..usize::from(self.checkpoint.config.num_hidden_layers) {
             builder.layer(layer)?;
         }
-        if self.manifest.heads.pooler {
-            builder.pooler()?;
-        }
-        if self.manifest.heads.masked_lm {
-            let (multiplier, exponent) = builder.masked_lm(largest_word_scale)?;
-            builder.blob.patch_i32s(SectionKind::Constants, &[(1, multiplier), (2, exponent)]);
-        }
+        let [pooler, seq_relationship] = match self.manifest.heads.pooler {
+            true => builder.pooler()?,
+            false => Default::default(),
+        };
+        let (transform, (decoder_multiplier, decoder_exponent)) = match self.manifest.heads.masked_lm {
+            true => builder.masked_lm(words.largest_scale)?,
+            false => Default::default(),
+        };
+        let constants = RuntimeConstants {
+            embedding_multiplier: words.multiplier,
+            decoder_multiplier,
+            decoder_exponent,
+            decoder_shift: words.decoder_shift,
+            pooler,
+            seq_relationship,
+            transform,
+        };
+        builder.blob.replace_i32s(SectionKind::Constants, 0, &constants.emit());
         Ok((builder.blob, builder.noise))
     }
 
     /// The real steps of the model to be built.
     fn units(&self) -> Result<Units> {
         let Some(statistics) = self.statistics else { return Ok(self.wide_units.clone()) };
-        let smoothing = (0..statistics.layers.len()).map(|layer| self.block_smoothing(layer)).collect::<Result<Vec<_>>>()?;
+        let smoothing =
+            (0..statistics.layers.len()).map(|layer| self.block_smoothing(layer)).collect::<Result<Vec<_>>>()?;
         Ok(self.wide_units.clone().calibrated(statistics, |layer| smoothing[layer].clone()))
     }
 
@@ -161,13 +178,30 @@ impl Assembly<'_> {
         Ok(maxima.into_iter().map(f64::from).collect())
     }
 
-    /// Smoothing of linear layers that read the residual stream, from the largest magnitudes of its channels.
-    fn residual_smoothing(&self, maxima: Option<&[f64]>, modules: &[Module], unit: f64) -> Result<InputSmoothing> {
-        Ok(match maxima {
-            Some(maxima) => InputSmoothing::new(&factors(maxima, &self.column_maxima(modules)?), unit),
-            None => InputSmoothing::new(&vec![1.0; usize::from(self.checkpoint.config.hidden_size)], unit),
-        })
+    /// Smoothing of linear layers that read the residual stream behind a layer norm, from the largest magnitudes of its channels.
+    fn residual_smoothing(
+        &self,
+        maxima: Option<&[f64]>,
+        modules: &[Module],
+        layer_norm: Module,
+        unit: f64,
+    ) -> Result<InputSmoothing> {
+        let gamma = self.checkpoint.tensor(&layer_norm.weight())?.to_vec();
+        let beta = self.checkpoint.tensor(&layer_norm.bias())?.to_vec();
+        let bounds: Vec<f64> = layer_norm_bounds(&gamma, &beta).into_iter().map(|bound| bound / unit + 1.0).collect();
+        let factors = match maxima {
+            Some(maxima) => factors(maxima, &self.column_maxima(modules)?),
+            None => vec![1.0; gamma.len()],
+        };
+        Ok(InputSmoothing::new(&factors, unit, &bounds))
     }
+}
+
+/// What the decoder and the constants need to know of the word embeddings.
+struct Words {
+    largest_scale: f64,
+    multiplier: i32,
+    decoder_shift: u32,
 }
 
 /// A blob at work.
@@ -184,11 +218,11 @@ struct Builder<'a, P> {
 impl<P: Fn(u64)> Builder<'_, P> {
     fn done(&mut self, module: Module, layer: Option<usize>, matrix: &QuantizedMatrix) {
         (self.progress)(matrix.values.len() as u64);
-        self.noise.push(TensorNoise { name: module.weight(), layer, noise: matrix.noise });
+        self.noise.push(TensorNoise { name: module.weight(), layer, noise: Noise::sum(&matrix.noise) });
     }
 
-    /// All embeddings; returns the largest scale of a word.
-    fn embeddings(&mut self) -> Result<f64> {
+    /// All embeddings.
+    fn embeddings(&mut self) -> Result<Words> {
         use SectionKind::*;
         let mut tables = Vec::new();
         for module in [Module::WordEmbeddings, Module::PositionEmbeddings, Module::TokenTypeEmbeddings] {
@@ -200,28 +234,29 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let largest = |matrix: &QuantizedMatrix| matrix.scales.iter().copied().fold(0.0, f64::max);
         // No sum of three rows can exceed it.
         let unit = tables.iter().map(|matrix| largest(matrix) * 127.0).sum::<f64>() / RESIDUAL_LIMIT;
+        let relative = |scale: f64| libm::ldexp(scale / unit, EMBEDDING_FRACTION_BITS as i32);
         let largest_word_scale = largest(&tables[0]);
-        let relative = |scale: f64| libm::ldexp(scale / unit, EMBEDDING_FRACTION_BITS as i32).floor() as i32;
-        let embedding_multiplier =
-            multiplier(libm::ldexp(largest_word_scale / unit, EMBEDDING_FRACTION_BITS as i32) / 2147483647.0, Module::WordEmbeddings)?;
-        self.blob.i32s(Constants, 0, 1, &[embedding_multiplier, 0, 0, 0]);
+        let words = Words {
+            largest_scale: largest_word_scale,
+            multiplier: multiplier(relative(largest_word_scale) / LARGEST_MULTIPLIER, Module::WordEmbeddings)?,
+            decoder_shift: largest_accumulator_shift(&tables[0].values, self.h),
+        };
         let kinds = [
             (WordEmbeddings, WordScales),
             (PositionEmbeddings, PositionScales),
             (TokenTypeEmbeddings, TokenTypeScales),
         ];
         for (matrix, (rows, scales)) in tables.into_iter().zip(kinds) {
-            let fixed: Vec<i32> = match rows {
-                WordEmbeddings => {
-                    matrix.scales.iter().map(|s| (s / largest_word_scale * 2147483647.0).round_ties_even() as i32).collect()
-                }
-                _ => matrix.scales.iter().map(|&s| relative(s)).collect(),
-            };
+            let fixed = matrix.scales.iter().map(|&scale| match rows {
+                WordEmbeddings => (scale / largest_word_scale * LARGEST_MULTIPLIER).round_ties_even() as i32,
+                _ => relative(scale).floor() as i32,
+            });
+            let fixed: Vec<i32> = fixed.collect();
             self.blob.matrix(rows, 0, self.h, matrix.values, WeightLayout::RowMajor);
             self.blob.i32s(scales, 0, 1, &fixed);
         }
         self.layer_norm(EmbeddingsLayerNorm, 0, Module::EmbeddingsLayerNorm, unit)?;
-        Ok(largest_word_scale)
+        Ok(words)
     }
 
     /// Returns the real step of its output.
@@ -233,64 +268,47 @@ impl<P: Fn(u64)> Builder<'_, P> {
         Ok(unit)
     }
 
-    /// One linear layer.
-    fn linear(
-        &mut self,
-        module: Module,
-        layer: Option<usize>,
-        group_size: usize,
-        input_factors: &[f64],
-        input_unit: f64,
-    ) -> Result<QuantizedLinear> {
+    /// Quantises one linear layer.
+    fn linear(&mut self, module: Module, layer: Option<usize>, input: LinearInput<'_>) -> Result<QuantizedLinear> {
         let weight = self.checkpoint.tensor(&module.weight())?;
         let bias = self.checkpoint.tensor(&module.bias())?.to_vec();
-        let linear = quantize_linear(&LinearSource {
-            n: weight.rows(),
-            k: weight.row_len(),
-            group_size,
-            row: |row, out: &mut [f32]| weight.row(row, out),
-            bias: &bias,
-            input_factors,
-            input_unit,
-        });
+        let row = |row, out: &mut [f32]| weight.row(row, out);
+        let linear = quantize_linear(&LinearSource { n: weight.rows(), row, bias: &bias, input });
         self.done(module, layer, &linear.weight);
         Ok(linear)
     }
 
-    /// A linear layer whose outputs all have one unit; the caller states it.
-    #[allow(clippy::too_many_arguments)] // Where it goes, where it comes from, and its two units.
+    /// Quantises and adds a linear layer whose outputs all have one unit.
     fn plain_linear(
         &mut self,
         (parameters, weight): (SectionKind, SectionKind),
-        layer: usize,
         module: Module,
-        in_encoder: bool,
-        group_size: usize,
-        input_factors: &[f64],
-        input_unit: f64,
+        layer: Option<usize>,
+        input: LinearInput<'_>,
         output_unit: f64,
-    ) -> Result<()> {
-        let linear = self.linear(module, in_encoder.then_some(layer), group_size, input_factors, input_unit)?;
-        let multipliers = to_unit(&linear, output_unit, module)?;
+    ) -> Result<LinearShifts> {
+        let linear = self.linear(module, layer, input)?;
+        let multipliers = to_unit(&linear.units, output_unit, module)?;
+        let layer = layer.unwrap_or(0);
         self.blob.i32s(parameters, layer, 2, &interleave([&linear.bias, &multipliers]));
-        self.blob.matrix(weight, layer, input_factors.len(), linear.weight.values, self.assembly.layout);
-        Ok(())
+        self.blob.matrix(weight, layer, input.factors.len(), linear.weight.values, self.assembly.layout);
+        Ok(linear.shifts)
     }
 
-    /// A linear layer with activation; returns what each output channel was divided by, exactly.
-    #[allow(clippy::too_many_arguments)] // Where it goes, where it comes from, and what follows.
+    /// Quantises and adds a linear layer with activation, whose outputs are divided by `output_factors`; returns what they
+    /// were divided by exactly.
     fn activated_linear(
         &mut self,
         (parameters, weight): (SectionKind, SectionKind),
-        layer: usize,
         module: Module,
-        in_encoder: bool,
-        smoothing: &InputSmoothing,
+        layer: Option<usize>,
+        input: LinearInput<'_>,
         output_factors: &[f64],
         output_unit: f64,
-    ) -> Result<Vec<f64>> {
-        let linear = self.linear(module, in_encoder.then_some(layer), self.h, &smoothing.factors, smoothing.unit)?;
-        let into_activation = to_unit(&linear, libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32)), module)?;
+    ) -> Result<(LinearShifts, Vec<f64>)> {
+        let linear = self.linear(module, layer, input)?;
+        let into_activation =
+            to_unit(&linear.units, libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32)), module)?;
         // The activation's output is shifted left by 8 before it is multiplied.
         let step = libm::ldexp(1.0, -(ACTIVATION_OUTPUT_FRACTION_BITS as i32) - 8);
         let out_of_activation = output_factors
@@ -299,9 +317,10 @@ impl<P: Fn(u64)> Builder<'_, P> {
             .collect::<Result<Vec<_>>>()?;
         let exact = |multiplier: &i32| libm::ldexp(step, 32) / (f64::from(*multiplier) * output_unit);
         let factors = out_of_activation.iter().map(exact).collect();
+        let layer = layer.unwrap_or(0);
         self.blob.i32s(parameters, layer, 3, &interleave([&linear.bias, &into_activation, &out_of_activation]));
         self.blob.matrix(weight, layer, self.h, linear.weight.values, self.assembly.layout);
-        Ok(factors)
+        Ok((linear.shifts, factors))
     }
 
     fn layer(&mut self, layer: usize) -> Result<()> {
@@ -309,49 +328,17 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let units = self.units.layers[layer].clone();
         let (context_factors, activation_factors) = self.assembly.block_smoothing(layer)?;
         let statistics = self.assembly.statistics.map(|statistics| &statistics.layers[layer]);
-        let qkv = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
-        let smoothing =
-            self.assembly.residual_smoothing(statistics.map(|statistics| &statistics.hidden[..]), &qkv, units.input)?;
-        let [query, key, value] =
-            qkv.map(|module| self.linear(module, Some(layer), self.h, &smoothing.factors, smoothing.unit));
-        let parts = [query?, key?, value?];
-        let row_units = [common_unit(&parts[0].units), common_unit(&parts[1].units)];
-        // A value's step is taken as 2⁻⁸ of a step of the context, per 127 of its int8.
-        let value_multipliers = parts[2].units.iter().zip(&context_factors).map(|(unit, factor)| {
-            multiplier(libm::ldexp(unit / (127.0 * factor * units.context), 8), qkv[2])
-        });
-        let multipliers = [
-            to_unit(&parts[0], row_units[0], qkv[0])?,
-            to_unit(&parts[1], row_units[1], qkv[1])?,
-            value_multipliers.collect::<Result<Vec<_>>>()?,
-        ];
-        let head_dim = self.checkpoint.config.head_dim();
-        let score = 256.0 * core::f64::consts::LOG2_E / libm::sqrt(head_dim as f64) * row_units[0] * row_units[1];
-        let (softmax_multiplier, softmax_exponent) = mantissa_and_exponent(score / (127.0 * 127.0));
-        let sums = [units.attention_sum_shift as i32, units.output_sum_shift as i32];
-        self.blob.i32s(LayerConstants, layer, 1, &[softmax_multiplier, softmax_exponent, sums[0], sums[1]]);
+        let index = Some(layer);
+        self.blob.i32s(LayerConstants, layer, 1, &[0; RuntimeLayerConstants::COUNT]);
 
-        self.blob.i16s(QkvInput, layer, &smoothing.multipliers);
-        // Head by head: query, key, value.
-        let rows = || {
-            (0..self.h).step_by(head_dim).flat_map(|first| (0..3).flat_map(move |part| (first..first + head_dim).map(move |row| (part, row))))
-        };
-        let parameters: Vec<i32> =
-            rows().flat_map(|(part, row)| [parts[part].bias[row], multipliers[part][row]]).collect();
-        let weight = rows().flat_map(|(part, row)| &parts[part].weight.values[row * self.h..][..self.h]).copied().collect();
-        self.blob.i32s(QkvParameters, layer, 2, &parameters);
-        let whole_tiles = head_dim.is_multiple_of(TILE_CHANNELS);
-        let layout = if whole_tiles { self.assembly.layout } else { WeightLayout::RowMajor };
-        self.blob.matrix(QkvWeight, layer, self.h, weight, layout);
-
-        self.plain_linear(
+        let before = layer.checked_sub(1).map_or(Module::EmbeddingsLayerNorm, Module::OutputLayerNorm);
+        let qkv =
+            self.qkv(layer, statistics.map(|statistics| &statistics.hidden[..]), before, &units, &context_factors)?;
+        let attention_output = self.plain_linear(
             (AttentionOutputParameters, AttentionOutputWeight),
-            layer,
             Module::AttentionOutput(layer),
-            true,
-            self.h,
-            &context_factors,
-            libm::ldexp(units.context, -(ROW_SHIFT as i32)),
+            index,
+            int16_input(&context_factors, qkv.context_unit),
             units.input,
         )?;
         self.layer_norm(AttentionLayerNorm, layer, Module::AttentionLayerNorm(layer), units.attention_sum())?;
@@ -359,85 +346,170 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let smoothing = self.assembly.residual_smoothing(
             statistics.map(|statistics| &statistics.attention_hidden[..]),
             &[Module::Intermediate(layer)],
+            Module::AttentionLayerNorm(layer),
             units.attention_hidden,
         )?;
         self.blob.i16s(IntermediateInput, layer, &smoothing.multipliers);
-        let activation_factors = self.activated_linear(
+        let (intermediate, activation_factors) = self.activated_linear(
             (IntermediateParameters, IntermediateWeight),
-            layer,
             Module::Intermediate(layer),
-            true,
-            &smoothing,
+            index,
+            smoothing.input(),
             &activation_factors,
             units.activation,
         )?;
-        self.plain_linear(
+        let output = self.plain_linear(
             (OutputParameters, OutputWeight),
-            layer,
             Module::Output(layer),
-            true,
-            GROUP_SIZE,
-            &activation_factors,
-            libm::ldexp(units.activation, -(ROW_SHIFT as i32)),
+            index,
+            int16_input(&activation_factors, units.activation),
             units.attention_hidden,
         )?;
         self.layer_norm(OutputLayerNorm, layer, Module::OutputLayerNorm(layer), units.output_sum())?;
+        let constants = RuntimeLayerConstants {
+            softmax: qkv.softmax,
+            attention_sum_shift: units.attention_sum_shift,
+            output_sum_shift: units.output_sum_shift,
+            qkv: qkv.shifts,
+            attention_output,
+            intermediate,
+            output,
+        };
+        self.blob.replace_i32s(LayerConstants, layer, &constants.emit());
         Ok(())
     }
 
-    fn last_hidden_smoothing(&self, module: Module) -> Result<InputSmoothing> {
-        let maxima = self.assembly.statistics.map(|statistics| &statistics.last_hidden[..]);
-        self.assembly.residual_smoothing(maxima, &[module], self.assembly.wide_units.last_hidden)
+    /// Query, key and value as one linear layer, its rows head by head.
+    fn qkv(
+        &mut self,
+        layer: usize,
+        maxima: Option<&[f64]>,
+        before: Module,
+        units: &LayerUnits,
+        context_factors: &[f64],
+    ) -> Result<Qkv> {
+        use SectionKind::{QkvInput, QkvParameters, QkvWeight};
+        let modules = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
+        let smoothing = self.assembly.residual_smoothing(maxima, &modules, before, units.input)?;
+        let [query, key, value] = modules.map(|module| self.checkpoint.tensor(&module.weight()));
+        let tensors = [query?, key?, value?];
+        let head_dim = self.checkpoint.config.head_dim();
+        // Which of the three an output row belongs to, and its row there.
+        let part = |row: usize| {
+            let (head, within) = (row / (3 * head_dim), row % (3 * head_dim));
+            (within / head_dim, head * head_dim + within % head_dim)
+        };
+        let [query, key, value] = modules.map(|module| self.checkpoint.tensor(&module.bias()));
+        let biases = [query?.to_vec(), key?.to_vec(), value?.to_vec()];
+        let bias: Vec<f32> = (0..3 * self.h).map(part).map(|(part, row)| biases[part][row]).collect();
+        let row = |index, out: &mut [f32]| {
+            let (part, row) = part(index);
+            tensors[part].row(row, out);
+        };
+        let linear = quantize_linear(&LinearSource { n: 3 * self.h, row, bias: &bias, input: smoothing.input() });
+        (self.progress)(linear.weight.values.len() as u64);
+        for (number, module) in modules.into_iter().enumerate() {
+            let of_part = (0..3 * self.h).filter(|&row| part(row).0 == number).map(|row| &linear.weight.noise[row]);
+            self.noise.push(TensorNoise { name: module.weight(), layer: Some(layer), noise: Noise::sum(of_part) });
+        }
+
+        // Query and key each have one unit. The largest value of a channel is stated in 2⁻⁸ of a step of the context, per 127 of its
+        // int8; where attention averages large values to small contexts, that step is widened until this can be expressed.
+        let channel_unit = |row: usize| match part(row) {
+            (2, channel) => libm::ldexp(linear.units[row] / (127.0 * context_factors[channel]), 8),
+            _ => linear.units[row],
+        };
+        let unit_of = |number: usize| {
+            let units: Vec<f64> = (0..3 * self.h).filter(|&row| part(row).0 == number).map(channel_unit).collect();
+            common_unit(&units)
+        };
+        let common = [unit_of(0), unit_of(1), units.context.max(unit_of(2))];
+        let multipliers = (0..3 * self.h)
+            .map(|row| multiplier(channel_unit(row) / common[part(row).0], modules[part(row).0]))
+            .collect::<Result<Vec<_>>>()?;
+        let score = 256.0 * core::f64::consts::LOG2_E / libm::sqrt(head_dim as f64) * common[0] * common[1];
+        let (multiplier, exponent) = mantissa_and_exponent(score / (127.0 * 127.0));
+
+        self.blob.i16s(QkvInput, layer, &smoothing.multipliers);
+        self.blob.i32s(QkvParameters, layer, 2, &interleave([&linear.bias, &multipliers]));
+        // A head's rows are computed apart, so they must be whole tiles to be packed.
+        let whole_tiles = head_dim.is_multiple_of(TILE_CHANNELS);
+        let layout = if whole_tiles { self.assembly.layout } else { WeightLayout::RowMajor };
+        self.blob.matrix(QkvWeight, layer, self.h, linear.weight.values, layout);
+        Ok(Qkv { shifts: linear.shifts, context_unit: common[2], softmax: SoftmaxScale { multiplier, exponent } })
     }
 
-    fn pooler(&mut self) -> Result<()> {
+    /// Smoothing of a head's first linear layer, which reads the last hidden state.
+    fn last_hidden_smoothing(&self, module: Module) -> Result<InputSmoothing> {
+        let maxima = self.assembly.statistics.map(|statistics| &statistics.last_hidden[..]);
+        let layers = usize::from(self.checkpoint.config.num_hidden_layers);
+        let before = Module::OutputLayerNorm(layers - 1);
+        self.assembly.residual_smoothing(maxima, &[module], before, self.units.last_hidden)
+    }
+
+    /// Pooler and next-sentence head: their shifts.
+    fn pooler(&mut self) -> Result<[LinearShifts; 2]> {
         use SectionKind::*;
         let smoothing = self.last_hidden_smoothing(Module::Pooler)?;
         self.blob.i16s(PoolerInput, 0, &smoothing.multipliers);
-        self.plain_linear(
+        let activation_unit = libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32));
+        let pooler = self.plain_linear(
             (PoolerParameters, PoolerWeight),
-            0,
             Module::Pooler,
-            false,
-            self.h,
-            &smoothing.factors,
-            smoothing.unit,
-            libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32)),
+            None,
+            smoothing.input(),
+            activation_unit,
         )?;
-        if self.assembly.manifest.heads.next_sentence {
+        let seq_relationship = if self.assembly.manifest.heads.next_sentence {
             self.plain_linear(
                 (SeqRelationshipParameters, SeqRelationshipWeight),
-                0,
                 Module::SeqRelationship,
-                false,
-                self.h,
-                &vec![1.0; self.h],
-                libm::ldexp(1.0, -POOLED_FRACTION_BITS - ROW_SHIFT as i32),
+                None,
+                int16_input(&vec![1.0; self.h], libm::ldexp(1.0, -POOLED_FRACTION_BITS)),
                 libm::ldexp(1.0, -(LOGIT_FRACTION_BITS as i32)),
-            )?;
-        }
-        Ok(())
+            )?
+        } else {
+            LinearShifts::default()
+        };
+        Ok([pooler, seq_relationship])
     }
 
-    /// Returns the decoder's constants.
-    fn masked_lm(&mut self, largest_word_scale: f64) -> Result<(i32, i32)> {
+    /// Masked-LM head: the shifts of its transform, and the decoder's multiplier and exponent.
+    fn masked_lm(&mut self, largest_word_scale: f64) -> Result<(LinearShifts, (i32, i32))> {
         use SectionKind::*;
-        let module = Module::TransformDense;
         let unit = self.units.transform;
-        let smoothing = self.last_hidden_smoothing(module)?;
+        let smoothing = self.last_hidden_smoothing(Module::TransformDense)?;
         self.blob.i16s(TransformInput, 0, &smoothing.multipliers);
-        let one = vec![1.0; self.h];
-        self.activated_linear((TransformParameters, TransformWeight), 0, module, false, &smoothing, &one, unit)?;
+        let (shifts, _) = self.activated_linear(
+            (TransformParameters, TransformWeight),
+            Module::TransformDense,
+            None,
+            smoothing.input(),
+            &vec![1.0; self.h],
+            unit,
+        )?;
         let step = self.layer_norm(TransformLayerNorm, 0, Module::TransformLayerNorm, unit)?;
         let fixed = |bias: &f32| libm::ldexp(f64::from(*bias), LOGIT_FRACTION_BITS as i32).round_ties_even() as i32;
         let bias: Vec<i32> = self.checkpoint.tensor(&Module::Decoder.bias())?.to_vec().iter().map(fixed).collect();
         self.blob.i32s(DecoderBias, 0, 1, &bias);
-        let logit = libm::ldexp(step * largest_word_scale / (127.0 * 2147483647.0), LOGIT_FRACTION_BITS as i32 - ROW_SHIFT as i32);
-        Ok(mantissa_and_exponent(logit))
+        let logit = step * largest_word_scale / (127.0 * LARGEST_MULTIPLIER);
+        Ok((shifts, mantissa_and_exponent(libm::ldexp(logit, LOGIT_FRACTION_BITS as i32 - ROW_SHIFT as i32))))
     }
 }
 
+/// What the rest of a layer needs to know of query, key and value.
+struct Qkv {
+    shifts: LinearShifts,
+    context_unit: f64,
+    softmax: SoftmaxScale,
+}
+
+/// int16 values as a linear layer reads them.
+fn int16_input(factors: &[f64], unit: f64) -> LinearInput<'_> {
+    LinearInput { factors, unit: libm::ldexp(unit, -(ROW_SHIFT as i32)), scale_shift: 0 }
+}
+
 /// The multiplier of every channel to a common unit.
-fn to_unit(linear: &QuantizedLinear, unit: f64, module: Module) -> Result<Vec<i32>> {
-    linear.units.iter().map(|channel| multiplier(channel / unit, module)).collect()
+fn to_unit(units: &[f64], unit: f64, module: Module) -> Result<Vec<i32>> {
+    units.iter().map(|channel| multiplier(channel / unit, module)).collect()
 }

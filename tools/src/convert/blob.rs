@@ -90,17 +90,17 @@ impl BlobBuilder {
         *old = bytes;
     }
 
-    /// Sets single elements of an int32 section.
+    /// Replaces the values of an int32 section by as many others.
     ///
     /// # Panics
     ///
-    /// If there is no such section or element.
-    pub fn patch_i32s(&mut self, kind: SectionKind, elements: &[(usize, i32)]) {
-        let (_, bytes) =
-            self.sections.iter_mut().find(|(section, _)| section.kind == kind).expect("the section was added before");
-        for (index, value) in elements {
-            bytes[index * 4..][..4].copy_from_slice(&value.to_le_bytes());
-        }
+    /// If there is no such section, or it has another length.
+    pub fn replace_i32s(&mut self, kind: SectionKind, layer: usize, values: &[i32]) {
+        let mut sections = self.sections.iter_mut();
+        let found = sections.find(|(section, _)| section.kind == kind && usize::from(section.layer) == layer);
+        let (_, bytes) = found.expect("the section was added before");
+        assert_eq!(bytes.len(), values.len() * 4);
+        *bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     }
 
     /// The whole blob.

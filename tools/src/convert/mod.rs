@@ -71,8 +71,8 @@ pub fn convert(dir: &Path, options: &Options, progress: &ProgressBar) -> Result<
     progress.set_message("reading the checkpoint");
     let checkpoint = Checkpoint::open(dir)?;
     let mut notes = checkpoint.notes.clone();
-    let vocabulary = vocab::build_vocabulary(&checkpoint.vocabulary)
-        .context("the vocabulary cannot be made searchable")?;
+    let vocabulary =
+        vocab::build_vocabulary(&checkpoint.vocabulary).context("the vocabulary cannot be made searchable")?;
     let checkpoint_sha256 = checkpoint.sha256()?;
     let converter_version = env!("CARGO_PKG_VERSION");
     let mut manifest = Manifest {

@@ -1,7 +1,8 @@
 //! Float tensors to int8 with fixed-point parameters, in float64, which rounds alike on every machine.
 
 use anyhow::{Result, ensure};
-use mbert_runtime::ops::fixed_point::accumulator_shift;
+use mbert_runtime::model::LinearShifts;
+use mbert_runtime::ops::fixed_point::{accumulator_shift, normalizing_shift};
 use mbert_runtime::ops::layer_norm::NORMALIZED_FRACTION_BITS;
 
 use super::checkpoint::Module;
@@ -29,10 +30,17 @@ impl Noise {
         if self.noise == 0.0 { f64::INFINITY } else { 10.0 * libm::log10(self.signal / self.noise) }
     }
 
-    /// Adds another tensor's.
+    /// Adds another's.
     pub fn add(&mut self, other: Self) {
         self.signal += other.signal;
         self.noise += other.noise;
+    }
+
+    /// The sum of many.
+    pub fn sum<'n>(noise: impl IntoIterator<Item = &'n Self>) -> Self {
+        let mut sum = Self::default();
+        noise.into_iter().for_each(|noise| sum.add(*noise));
+        sum
     }
 }
 
@@ -43,8 +51,8 @@ pub struct QuantizedMatrix {
     pub values: Vec<i8>,
     /// `[rows]`.
     pub scales: Vec<f64>,
-    /// What rounding cost.
-    pub noise: Noise,
+    /// `[rows]`: what rounding cost.
+    pub noise: Vec<Noise>,
 }
 
 /// Quantises every row of a matrix to −127..=127 with a scale of its own, at least `smallest_scale(row)`.
@@ -83,9 +91,8 @@ pub fn quantize_matrix(
             });
         }
     });
-    let mut noise = Noise::default();
-    scales.iter().for_each(|(_, row)| noise.add(*row));
-    QuantizedMatrix { values, scales: scales.into_iter().map(|(scale, _)| scale).collect(), noise }
+    let (scales, noise) = scales.into_iter().unzip();
+    QuantizedMatrix { values, scales, noise }
 }
 
 fn quantize_row(row: &[f64], smallest_scale: f64, out: &mut [i8]) -> (f64, Noise) {
@@ -110,37 +117,62 @@ pub struct QuantizedLinear {
     pub bias: Vec<i32>,
     /// Real value of one step of `t` in each channel: see `mbert_runtime::ops::linear`.
     pub units: Vec<f64>,
+    /// Shifts of its sums and of its input's scales.
+    pub shifts: LinearShifts,
 }
 
 /// A linear layer's float tensors and what it reads.
 pub struct LinearSource<'a, F> {
     /// Output channels.
     pub n: usize,
-    /// Input channels.
-    pub k: usize,
-    /// Input channels that share a scale.
-    pub group_size: usize,
     /// Writes a row of the weight.
     pub row: F,
     /// Bias of each output channel.
     pub bias: &'a [f32],
+    /// What it reads.
+    pub input: LinearInput<'a>,
+}
+
+/// What a linear layer reads.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearInput<'a> {
     /// What each input channel was divided by.
-    pub input_factors: &'a [f64],
+    pub factors: &'a [f64],
     /// Real value of one step of the values from which rows are quantised.
-    pub input_unit: f64,
+    pub unit: f64,
+    /// How far the scales of those rows can be shifted left.
+    pub scale_shift: u32,
+}
+
+/// The largest accumulator shift with which no input can overflow a sum over these rows: `127 · Σ |w| · 2^shift < 2³¹`.
+pub fn largest_accumulator_shift(weight: &[i8], columns: usize) -> u32 {
+    let sums = weight.chunks_exact(columns).map(|row| row.iter().map(|w| i32::from(w.unsigned_abs())).sum::<i32>());
+    normalizing_shift(sums.max().unwrap_or(0).max(1) * 127)
 }
 
 /// Quantises a linear layer.
 pub fn quantize_linear<F: Fn(usize, &mut [f32]) + Sync>(source: &LinearSource<'_, F>) -> QuantizedLinear {
-    let shift = accumulator_shift(source.group_size.min(source.k));
-    let unit = libm::ldexp(source.input_unit / 127.0, 32 - shift as i32);
+    let k = source.input.factors.len();
+    let unit = |shift: u32| libm::ldexp(source.input.unit / 127.0, 32 - shift as i32 - source.input.scale_shift as i32);
+    let smallest_shift = accumulator_shift(k);
     let bias = |channel: usize| f64::from(source.bias[channel]);
-    let weight = quantize_matrix(source.n, source.k, &source.row, Some(source.input_factors), |channel| {
-        bias(channel).abs() / (BIAS_LIMIT * unit)
+    let weight = quantize_matrix(source.n, k, &source.row, Some(source.input.factors), |channel| {
+        bias(channel).abs() / (BIAS_LIMIT * unit(smallest_shift))
     });
-    let units: Vec<f64> = weight.scales.iter().map(|scale| scale * unit).collect();
+    // As fine as the sums allow, but not finer than the biases allow.
+    let bias_fits = |shift: &u32| {
+        weight.scales.iter().enumerate().all(|(n, scale)| bias(n).abs() <= BIAS_LIMIT * scale * unit(*shift))
+    };
+    let largest_shift = largest_accumulator_shift(&weight.values, k);
+    let shift = (smallest_shift..=largest_shift).rev().find(bias_fits).unwrap_or(smallest_shift);
+    let units: Vec<f64> = weight.scales.iter().map(|scale| scale * unit(shift)).collect();
     let bias = units.iter().enumerate().map(|(n, unit)| (bias(n) / unit).round_ties_even() as i32).collect();
-    QuantizedLinear { weight, bias, units }
+    QuantizedLinear {
+        weight,
+        bias,
+        units,
+        shifts: LinearShifts { accumulator: shift, scale: source.input.scale_shift },
+    }
 }
 
 /// The multiplier for `rounding_multiply_high` that stands for `factor`: `factor · 2³²`.
@@ -182,17 +214,27 @@ pub struct InputSmoothing {
     pub factors: Vec<f64>,
     /// Real value of one step of `value · multiplier`, after the division.
     pub unit: f64,
+    /// How far a row's magnitude can be shifted left: what no row can exceed stays below 2³¹.
+    pub scale_shift: u32,
 }
 
 impl InputSmoothing {
-    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream.
-    pub fn new(factors: &[f64], unit: f64) -> Self {
+    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream, `bounds`
+    /// what each of its channels can never exceed, in such steps.
+    pub fn new(factors: &[f64], unit: f64, bounds: &[f64]) -> Self {
         let smallest = factors.iter().copied().fold(f64::INFINITY, f64::min);
         let multipliers: Vec<i16> =
             factors.iter().map(|factor| (32767.0 * smallest / factor).round_ties_even().max(1.0) as i16).collect();
         let unit_out = unit / smallest / 32767.0;
         let factors = multipliers.iter().map(|&multiplier| unit / (f64::from(multiplier) * unit_out)).collect();
-        Self { multipliers, factors, unit: unit_out }
+        let largest = multipliers.iter().zip(bounds).map(|(&m, bound)| f64::from(m) * bound).fold(1.0, f64::max);
+        let scale_shift = normalizing_shift(largest.min(TWO_POW_31 - 1.0) as i32);
+        Self { multipliers, factors, unit: unit_out, scale_shift }
+    }
+
+    /// As a linear layer reads it.
+    pub fn input(&self) -> LinearInput<'_> {
+        LinearInput { factors: &self.factors, unit: self.unit, scale_shift: self.scale_shift }
     }
 }
 
@@ -208,7 +250,8 @@ pub fn layer_norm_section(gamma: &[f32], beta: &[f32], epsilon: f64, input_unit:
     let shift = (0..=10).rev().find(fits).unwrap_or(0);
     let fixed = |value: f32, bits: i32| libm::ldexp(f64::from(value), bits).round_ties_even() as i32;
     let h = gamma.len() as f64;
-    let epsilon = (epsilon * h * h / (input_unit * input_unit)).round_ties_even().clamp(1.0, libm::ldexp(1.0, 59)) as u64;
+    let epsilon =
+        (epsilon * h * h / (input_unit * input_unit)).round_ties_even().clamp(1.0, libm::ldexp(1.0, 59)) as u64;
     let mut section = Vec::with_capacity(16 + 8 * gamma.len());
     section.extend(epsilon.to_le_bytes());
     section.extend((shift as u32).to_le_bytes());
@@ -243,12 +286,9 @@ mod tests {
     fn row_of_zeros_keeps_its_bias() {
         let source = LinearSource {
             n: 1,
-            k: 4,
-            group_size: 4,
             row: |_, out: &mut [f32]| out.fill(0.0),
             bias: &[2.5],
-            input_factors: &[1.0; 4],
-            input_unit: 1e-6,
+            input: LinearInput { factors: &[1.0; 4], unit: 1e-6, scale_shift: 0 },
         };
         let linear = quantize_linear(&source);
         assert!((f64::from(linear.bias[0]) * linear.units[0] - 2.5).abs() < 1e-6);
@@ -266,7 +306,8 @@ mod tests {
 
     #[test]
     fn smoothing_multipliers_amount_to_the_factors_they_state() {
-        let smoothing = InputSmoothing::new(&[0.5, 1.0, 7.0], 1.0 / 1024.0);
+        let smoothing = InputSmoothing::new(&[0.5, 1.0, 7.0], 1.0 / 1024.0, &[32767.0, 1.0, 1.0]);
+        assert_eq!(smoothing.scale_shift, 1);
         assert_eq!(smoothing.multipliers[0], 32767);
         for (multiplier, factor) in smoothing.multipliers.iter().zip(&smoothing.factors) {
             let smoothed = f64::from(*multiplier) * smoothing.unit * 1024.0;

@@ -10,9 +10,9 @@ use mbert_runtime::model::Model;
 use super::assemble::TensorNoise;
 use super::quantize::Noise;
 use super::{Calibration, Options, convert, progress_bar};
+use crate::atomic_file::write_atomically;
 use crate::cli::ConvertArgs;
 use crate::inspect::{megabytes, section_groups};
-use crate::atomic_file::write_atomically;
 
 /// Tensors named in the table, worst first.
 const WORST_TENSORS: usize = 10;

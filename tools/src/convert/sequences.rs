@@ -81,8 +81,7 @@ fn from_text(
     }
     let tokens: usize = sequences.iter().map(|sequence| sequence.input_ids.len().saturating_sub(2)).sum();
     let is_unknown = |id: &&u32| **id == checkpoint.tokenizer.unk_token_id;
-    let unknown: usize =
-        sequences.iter().map(|sequence| sequence.input_ids.iter().filter(is_unknown).count()).sum();
+    let unknown: usize = sequences.iter().map(|sequence| sequence.input_ids.iter().filter(is_unknown).count()).sum();
     if unknown * LARGEST_UNKNOWN_SHARE > tokens {
         notes.push(format!(
             "{unknown} of {tokens} tokens of {source} are unknown to this vocabulary: not smoothed; give text of the \

@@ -3,7 +3,9 @@
 //!
 //! `factor = √(max |x_c| / max |w_c|)`: SmoothQuant (Xiao et al. 2022) with α = 0.5.
 
-/// Factors further than this from their geometric mean are cut, so that one dead channel does not cost the others precision.
+/// Factors further than this from their geometric mean are cut. The lower limit is the closer one: the smallest factor belongs to a
+/// channel that is nearly dead, and takes the largest multiplier, at the cost of all others' precision.
+const SMALLEST_RATIO: f64 = 1.0 / 8.0;
 const LARGEST_RATIO: f64 = 16.0;
 const SMALLEST_MAGNITUDE: f64 = 1e-5;
 
@@ -16,7 +18,7 @@ pub fn factors(activations: &[f64], weights: &[f64]) -> Vec<f64> {
         .collect();
     let mean = libm::exp(factors.iter().map(|&factor| libm::log(factor)).sum::<f64>() / factors.len() as f64);
     for factor in &mut factors {
-        *factor = factor.clamp(mean / LARGEST_RATIO, mean * LARGEST_RATIO);
+        *factor = factor.clamp(mean * SMALLEST_RATIO, mean * LARGEST_RATIO);
     }
     factors
 }
@@ -33,7 +35,9 @@ mod tests {
 
     #[test]
     fn dead_channel_is_cut() {
-        let factors = factors(&[1.0, 1.0, 1.0, 0.0], &[1.0; 4]);
-        assert!(factors[0] / factors[3] < LARGEST_RATIO * 20.0 && factors.iter().all(|f| *f > 0.0));
+        let mut activations = [1.0; 100];
+        activations[99] = 0.0;
+        let factors = factors(&activations, &[1.0; 100]);
+        assert!((factors[0] / factors[99] * SMALLEST_RATIO - 1.0).abs() < 0.1);
     }
 }

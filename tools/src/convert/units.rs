@@ -54,10 +54,15 @@ pub struct Units {
     pub transform: f64,
 }
 
-/// Fraction bits of a layer norm's output that it can never exceed: `|x̂| ≤ √(H − 1)`.
-pub fn layer_norm_fraction_bits(gamma: &[f32], beta: &[f32]) -> i32 {
+/// What each channel of a layer norm's output can never exceed: `|x̂| ≤ √(H − 1)`.
+pub fn layer_norm_bounds(gamma: &[f32], beta: &[f32]) -> Vec<f64> {
     let root = libm::sqrt(gamma.len() as f64 - 1.0);
-    let bound = gamma.iter().zip(beta).map(|(&g, &b)| f64::from(g.abs()) * root + f64::from(b.abs())).fold(0.0, f64::max);
+    gamma.iter().zip(beta).map(|(&g, &b)| f64::from(g.abs()) * root + f64::from(b.abs())).collect()
+}
+
+/// Fraction bits of a layer norm's output with which it never saturates.
+pub fn layer_norm_fraction_bits(gamma: &[f32], beta: &[f32]) -> i32 {
+    let bound = layer_norm_bounds(gamma, beta).into_iter().fold(0.0, f64::max);
     if bound == 0.0 { 24 } else { (libm::floor(libm::log2(RESIDUAL_LIMIT / bound)) as i32).clamp(-24, 24) }
 }
 
@@ -81,17 +86,15 @@ impl Units {
 
     /// Replaces the wide steps by those that the calibrated ranges ask for. `context_smoothing` and `activation_smoothing` give each
     /// layer's factors, by which those tensors are divided.
-    pub fn calibrated(
-        mut self,
-        statistics: &Statistics,
-        smoothing: impl Fn(usize) -> (Vec<f64>, Vec<f64>),
-    ) -> Self {
+    pub fn calibrated(mut self, statistics: &Statistics, smoothing: impl Fn(usize) -> (Vec<f64>, Vec<f64>)) -> Self {
         let step = |maxima: &[f64], factors: &[f64], wide: f64| {
             let range = maxima.iter().zip(factors).map(|(max, factor)| max / factor).fold(0.0, f64::max);
             if range == 0.0 { wide } else { range * HEADROOM / RESIDUAL_LIMIT }
         };
         let shift = |range: f64, unit: f64| {
-            (0..16).find(|&shift| range * SUM_HEADROOM <= RESIDUAL_LIMIT * unit * f64::from(1u32 << shift)).unwrap_or(16)
+            (0..16)
+                .find(|&shift| range * SUM_HEADROOM <= RESIDUAL_LIMIT * unit * f64::from(1u32 << shift))
+                .unwrap_or(16)
         };
         for (index, (layer, statistics)) in self.layers.iter_mut().zip(&statistics.layers).enumerate() {
             let (context, activation) = smoothing(index);
