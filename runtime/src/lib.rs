@@ -2,6 +2,7 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod pipeline;
 pub mod tokenizer;
 pub mod format;
 pub mod model;

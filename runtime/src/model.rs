@@ -23,12 +23,12 @@ pub const GROUP_SIZE: usize = 256;
 const LAYER_NORM_HEADER_BYTES: usize = 16;
 
 /// A model, read in place. It can be shared between threads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Model<'a> {
     blob: &'a [u8],
     header: Header,
     manifest: Manifest<'a>,
-    vocab: Vocab<'a>,
+    tokenizer: Tokenizer<'a>,
 }
 
 /// Constants outside the layers.
@@ -97,26 +97,17 @@ impl<'a> Model<'a> {
         {
             return Err(FormatError::BadManifest);
         }
-        let specials = [
-            manifest.tokenizer.pad_token_id,
-            manifest.tokenizer.unk_token_id,
-            manifest.tokenizer.cls_token_id,
-            manifest.tokenizer.sep_token_id,
-            manifest.tokenizer.mask_token_id,
-        ];
-        if specials.iter().any(|&id| id >= config.vocab_size) {
-            return Err(FormatError::BadManifest);
-        }
         for (kind, layer, element, rows, columns) in required_sections(&manifest) {
             check_section(blob, &header, kind, layer, element, rows, columns, config.head_dim())?;
         }
         let vocabulary = find(blob, &header, SectionKind::Vocabulary, 0)?;
         let vocab = Vocab::open(slice(blob, &vocabulary)).map_err(|_| FormatError::BadVocabulary)?;
-        if vocab.len() != config.vocab_size {
+        if vocab.len() != config.vocab_size as usize {
             return Err(FormatError::BadVocabulary);
         }
+        let tokenizer = Tokenizer::new(vocab, manifest.tokenizer).map_err(|_| FormatError::BadVocabulary)?;
         find(blob, &header, SectionKind::SelfTest, 0)?;
-        Ok(Self { blob, header, manifest, vocab })
+        Ok(Self { blob, header, manifest, tokenizer })
     }
 
     /// Checks the hash of every section and that all padding is zero: no flipped bit is missed.
@@ -161,8 +152,8 @@ impl<'a> Model<'a> {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> Tokenizer<'a> {
-        Tokenizer::new(self.vocab, self.manifest.tokenizer)
+    pub fn tokenizer(&self) -> &Tokenizer<'a> {
+        &self.tokenizer
     }
 
     /// The whole blob.

@@ -1,6 +1,15 @@
 //! Converts, inspects, runs and compares multilingual BERT models.
 
+pub mod cli;
 pub mod convert;
+pub mod inspect;
+pub mod fill_mask;
+pub mod features;
+pub mod next_sentence;
+pub mod tokenize;
+pub mod compare;
 pub mod reference;
+pub mod hidden_states;
 pub mod golden;
+pub mod model_file;
 pub mod atomic_file;

@@ -11,12 +11,9 @@ use crate::kernels::{Kernels, MatmulShape};
 use crate::model::Model;
 use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, saturate_i16};
 use crate::ops::linear::{Linear, QuantizedRows};
-use crate::ops::quantize::quantize_row;
-use crate::ops::softmax::softmax_row;
+use crate::ops::quantize::{ROW_SHIFT, quantize_row};
+use crate::ops::softmax::{SoftmaxScale, softmax_row};
 use crate::trace::{Observer, Site};
-
-/// A row quantised from int16 values is quantised from `value << ROW_SHIFT`, so that its magnitude uses the whole int32.
-pub(crate) const ROW_SHIFT: u32 = 16;
 
 /// Attention block of one layer, on the residual stream in place.
 pub(super) fn attention(
@@ -123,7 +120,7 @@ impl<'w> Head<'w> {
     fn attend(
         &mut self,
         kernels: &Kernels,
-        softmax: crate::ops::softmax::SoftmaxScale,
+        softmax: SoftmaxScale,
         queries: core::ops::Range<usize>,
         mut sink: impl FnMut(usize, usize, i16),
     ) {

@@ -11,10 +11,9 @@ use crate::model::{GROUP_SIZE, Model};
 use crate::ops::activation::{activate, delta_table};
 use crate::ops::fixed_point::{rounding_multiply_high, saturate_i16};
 use crate::ops::linear::{Linear, QuantizedRows};
-use crate::ops::quantize::quantize_row;
+use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::{Observer, Site};
 
-use super::attention::ROW_SHIFT;
 
 /// Feed-forward block of one layer, on the residual stream in place.
 pub(super) fn feed_forward(

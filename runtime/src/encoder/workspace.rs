@@ -66,6 +66,13 @@ impl<'w> Workspace<'w> {
     }
 }
 
+impl Workspace<'_> {
+    /// The residual stream, `[seq_len, hidden_size]`.
+    pub fn residual(&self) -> &[i16] {
+        self.residual
+    }
+}
+
 /// The next `count` elements of an 8-byte aligned region, which is left 8-byte aligned.
 ///
 /// # Panics

@@ -3,7 +3,6 @@
 //! The rows are streamed once, in order, and applied to all answered positions; logits go to a sink one by one and are
 //! never kept. Source: `BertOnlyMLMHead` with tied decoder.
 
-use crate::encoder::attention::ROW_SHIFT;
 use crate::encoder::feed_forward::activate_channel;
 use crate::encoder::layer::quantize_residual;
 use crate::encoder::workspace::{Workspace, take};
@@ -16,7 +15,7 @@ use crate::ops::activation::delta_table;
 use crate::ops::fixed_point::{accumulator_shift, normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
 use crate::ops::layer_norm::layer_norm_i16;
 use crate::ops::linear::QuantizedRows;
-use crate::ops::quantize::quantize_row;
+use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::{Observer, Site};
 
 /// Positions that are multiplied with one tile of word embeddings at a time.
@@ -90,6 +89,29 @@ pub fn masked_lm(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Shows the observer what every token of the sequence in the workspace becomes behind the transform's activation.
+///
+/// # Errors
+///
+/// If the model has no such head.
+pub fn observe_transform(
+    model: &Model<'_>,
+    kernels: &Kernels,
+    workspace: &mut Workspace<'_>,
+    observer: &mut impl Observer,
+) -> Result<(), ForwardError> {
+    if !model.manifest().heads.masked_lm {
+        return Err(ForwardError::MissingHead(Head::MaskedLm));
+    }
+    let h = usize::from(model.manifest().config.hidden_size);
+    let Workspace { residual, input, input_scales, scratch, .. } = workspace;
+    let transformed: &mut [i16] = take(&mut &mut **scratch, h);
+    for residual in residual.chunks_exact(h) {
+        transform(model, kernels, residual, &mut input[..h], &mut input_scales[..1], transformed, observer);
     }
     Ok(())
 }

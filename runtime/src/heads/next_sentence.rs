@@ -1,7 +1,6 @@
 //! Next sentence: the pooled output through a linear layer of two. Source: `BertOnlyNSPHead`.
 
 use super::pooler::pool_and_spare_row;
-use crate::encoder::attention::ROW_SHIFT;
 use crate::encoder::workspace::Workspace;
 use crate::error::{ForwardError, Head};
 use crate::format::section::SectionKind;
@@ -9,7 +8,7 @@ use crate::kernels::Kernels;
 use crate::model::Model;
 use crate::ops::fixed_point::rounding_multiply_high;
 use crate::ops::linear::QuantizedRows;
-use crate::ops::quantize::quantize_row;
+use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::Observer;
 
 /// The logits "sentence B follows A" and "it does not", 16 fraction bits, of the sequence in the workspace.

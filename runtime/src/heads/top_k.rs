@@ -9,37 +9,46 @@ pub struct TokenLogit {
     pub logit: i32,
 }
 
-/// Keeps the best of what it is shown, in a slice that the caller owns; best first, ties in the order shown.
-#[derive(Debug)]
-pub struct TopK<'b> {
-    best: &'b mut [TokenLogit],
+/// Keeps the best of what it is shown, as many as `B` has room for; best first, ties in the order shown.
+///
+/// `B` is an array on a device, and may be a `Vec` on a host.
+#[derive(Clone, Debug)]
+pub struct TopK<B> {
+    best: B,
     len: usize,
 }
 
-impl<'b> TopK<'b> {
-    /// Keeps as many as `best` is long.
-    pub fn new(best: &'b mut [TokenLogit]) -> Self {
+impl<const K: usize> Default for TopK<[TokenLogit; K]> {
+    fn default() -> Self {
+        Self::new([TokenLogit { id: 0, logit: 0 }; K])
+    }
+}
+
+impl<B: AsRef<[TokenLogit]> + AsMut<[TokenLogit]>> TopK<B> {
+    /// Keeps as many as `best` is long; what it holds is written over.
+    pub fn new(best: B) -> Self {
         Self { best, len: 0 }
     }
 
     /// Shows it one more.
     #[inline]
     pub fn push(&mut self, candidate: TokenLogit) {
-        if self.len == self.best.len() {
-            match self.best.last() {
+        let best = self.best.as_mut();
+        if self.len == best.len() {
+            match best.last() {
                 Some(worst) if worst.logit < candidate.logit => self.len -= 1,
                 _ => return,
             }
         }
-        let at = self.best[..self.len].partition_point(|better| better.logit >= candidate.logit);
-        self.best.copy_within(at..self.len, at + 1);
-        self.best[at] = candidate;
+        let at = best[..self.len].partition_point(|better| better.logit >= candidate.logit);
+        best.copy_within(at..self.len, at + 1);
+        best[at] = candidate;
         self.len += 1;
     }
 
     /// The best so far.
-    pub fn into_slice(self) -> &'b [TokenLogit] {
-        &self.best[..self.len]
+    pub fn as_slice(&self) -> &[TokenLogit] {
+        &self.best.as_ref()[..self.len]
     }
 }
 
@@ -49,22 +58,20 @@ mod tests {
 
     #[test]
     fn best_come_first_and_ties_keep_their_order() {
-        let mut best = [TokenLogit { id: 0, logit: 0 }; 3];
-        let mut top = TopK::new(&mut best);
+        let mut top = TopK::<[TokenLogit; 3]>::default();
         for (id, logit) in [(0, 5), (1, 7), (2, 7), (3, -1), (4, 9)] {
             top.push(TokenLogit { id, logit });
         }
-        assert!(top.into_slice().iter().map(|best| best.id).eq([4, 1, 2]));
+        assert!(top.as_slice().iter().map(|best| best.id).eq([4, 1, 2]));
     }
 
     #[test]
     fn fewer_candidates_than_room_are_all_kept_and_no_room_keeps_none() {
-        let mut best = [TokenLogit { id: 0, logit: 0 }; 3];
-        let mut top = TopK::new(&mut best);
+        let mut top = TopK::<[TokenLogit; 3]>::default();
         top.push(TokenLogit { id: 8, logit: 1 });
-        assert_eq!(top.into_slice(), [TokenLogit { id: 8, logit: 1 }]);
-        let mut top = TopK::new(&mut []);
+        assert_eq!(top.as_slice(), [TokenLogit { id: 8, logit: 1 }]);
+        let mut top = TopK::<[TokenLogit; 0]>::default();
         top.push(TokenLogit { id: 8, logit: 1 });
-        assert!(top.into_slice().is_empty());
+        assert!(top.as_slice().is_empty());
     }
 }

@@ -2,6 +2,9 @@
 
 use super::fixed_point::{normalizing_shift, rounding_multiply_high, rounding_shift_right};
 
+/// int16 values are quantised as `value << ROW_SHIFT`, so that a row's magnitude uses the whole int32.
+pub const ROW_SHIFT: u32 = 16;
+
 /// Quantises `out.len()` values to int8 −127..=127 and returns their largest magnitude A.
 ///
 /// `out[i] = round(value(i) · 127 / A)`; the scale of the row is `A / 127` in the unit of the values.

@@ -1,3 +1,142 @@
-//! From a Hugging Face checkpoint to a blob, one step a file.
+//! From a checkpoint to a blob, one file a step: checkpoint → vocab → units → calibrate → smooth → quantize → assemble → blob.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use mbert_runtime::format::layout::WeightLayout;
+use mbert_runtime::format::manifest::{Manifest, Provenance, Quantization};
+use mbert_runtime::format::section::SectionKind;
+use mbert_runtime::kernels::Kernels;
+use mbert_runtime::model::{GROUP_SIZE, Model};
+use sha2::{Digest, Sha256};
 
 pub mod checkpoint;
+pub mod vocab;
+pub mod units;
+pub mod calibrate;
+pub mod smooth;
+pub mod quantize;
+pub mod assemble;
+pub mod blob;
+pub mod report;
+mod self_test;
+mod sequences;
+
+use assemble::{Assembly, TensorNoise, wide_units};
+use calibrate::{Statistics, calibrate};
+use checkpoint::Checkpoint;
+use sequences::Sequences;
+
+/// What the smoothing factors are computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Calibration {
+    /// Fifty sentences in some forty languages that the program carries.
+    BuiltIn,
+    /// Lines of a UTF-8 text file.
+    Text(PathBuf),
+    /// Token ids in a safetensors file, `N.input_ids` and `N.token_type_ids`.
+    Ids(PathBuf),
+}
+
+/// How a checkpoint is converted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Calibration.
+    pub calibration: Calibration,
+    /// Order of the weights.
+    pub layout: WeightLayout,
+    /// Counter against roll-back.
+    pub rollback_counter: u32,
+}
+
+/// A converted model.
+pub struct Converted {
+    /// The blob.
+    pub blob: Vec<u8>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// Quantisation error of every tensor.
+    pub noise: Vec<TensorNoise>,
+}
+
+/// Converts a checkpoint.
+///
+/// The blob depends on the checkpoint, the calibration and the options alone: it is the same on every machine.
+///
+/// # Errors
+///
+/// Anything wrong with the checkpoint or the calibration file.
+pub fn convert(dir: &Path, options: &Options, progress: &ProgressBar) -> Result<Converted> {
+    progress.set_message("reading the checkpoint");
+    let checkpoint = Checkpoint::open(dir)?;
+    let mut notes = checkpoint.notes.clone();
+    let vocabulary = vocab::build_vocabulary(&checkpoint.vocabulary)
+        .context("the vocabulary cannot be made searchable")?;
+    let checkpoint_sha256 = checkpoint.sha256()?;
+    let converter_version = env!("CARGO_PKG_VERSION");
+    let mut manifest = Manifest {
+        config: checkpoint.config,
+        tokenizer: checkpoint.tokenizer,
+        quantization: Quantization { smoothed: false, calibration_tokens: 0, group_size: GROUP_SIZE as u16 },
+        heads: checkpoint.heads,
+        provenance: Provenance {
+            model_name: &checkpoint.model_name,
+            licence: &checkpoint.licence,
+            architecture: &checkpoint.architecture,
+            converter_version,
+            checkpoint_sha256,
+            calibration_sha256: [0; 32],
+            rollback_counter: options.rollback_counter,
+        },
+    };
+    let wide = wide_units(&checkpoint)?;
+    let sequences = Sequences::read(&options.calibration, &checkpoint, &vocabulary, &mut notes)?;
+
+    let weights = assemble::weights(&checkpoint);
+    let builds = if sequences.is_some() { 2 } else { 1 };
+    progress.set_length(builds * weights);
+    let build = |manifest: &Manifest<'_>, statistics: Option<&Statistics>, layout| {
+        Assembly { checkpoint: &checkpoint, statistics, wide_units: &wide, vocabulary: &vocabulary, manifest, layout }
+            .build(|weights| progress.inc(weights))
+    };
+    let statistics = match &sequences {
+        None => None,
+        Some(sequences) => {
+            progress.set_message("quantising for calibration");
+            let (unsmoothed, _) = build(&manifest, None, Kernels::native().weight_layout)?;
+            let blob = unsmoothed.finish();
+            drop(unsmoothed);
+            let model = Model::open(&blob).context("the converter wrote a blob that cannot be opened: a bug")?;
+            let count = sequences.sequences.len();
+            let statistics = calibrate(&model, &wide, &sequences.sequences, |done| {
+                progress.set_message(format!("calibrating: sequence {done} of {count}"));
+            })
+            .context("calibration")?;
+            manifest.quantization.smoothed = true;
+            manifest.quantization.calibration_tokens = statistics.tokens as u32;
+            manifest.provenance.calibration_sha256 = sequences.sha256;
+            Some(statistics)
+        }
+    };
+    progress.set_message("quantising");
+    let (mut builder, noise) = build(&manifest, statistics.as_ref(), options.layout)?;
+    progress.set_message("answering the self-test");
+    let self_test = self_test::section(&builder.finish())?;
+    builder.replace(SectionKind::SelfTest, self_test);
+    let blob = builder.finish();
+    Model::open(&blob).context("the converter wrote a blob that cannot be opened: a bug")?;
+    progress.finish_and_clear();
+    Ok(Converted { blob, notes, noise })
+}
+
+/// The progress bar of a conversion, on stderr where that is a terminal.
+pub fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg}").expect("the template is well formed");
+    ProgressBar::new(1).with_style(style)
+}
+
+/// SHA-256 of some bytes.
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}

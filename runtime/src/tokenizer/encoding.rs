@@ -1,0 +1,166 @@
+//! The model's input, in the caller's memory.
+
+use super::Token;
+use crate::config::TokenizerConfig;
+
+/// Where a token stands, in bytes of its own text. Special tokens around the texts stand at 0..0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// First byte.
+    pub start: u32,
+    /// The byte behind the last.
+    pub end: u32,
+}
+
+/// The word id of the special tokens around the texts.
+pub const NO_WORD: u32 = u32::MAX;
+
+/// The caller's memory for the model's input. Its room for ids is the longest sequence.
+///
+/// ```
+/// # use mbert_runtime::tokenizer::{Encoding, Offsets};
+/// let (mut ids, mut offsets) = ([0; 128], [Offsets::default(); 128]);
+/// let mut encoding = Encoding::new(&mut ids).with_offsets(&mut offsets);
+/// # assert!(encoding.is_empty());
+/// ```
+#[derive(Debug, Default)]
+pub struct Encoding<'b> {
+    ids: &'b mut [u32],
+    token_type_ids: &'b mut [u8],
+    offsets: &'b mut [Offsets],
+    word_ids: &'b mut [u32],
+    len: usize,
+    /// Tokens of the first text.
+    first_len: usize,
+}
+
+impl<'b> Encoding<'b> {
+    /// Takes room for ids.
+    pub fn new(ids: &'b mut [u32]) -> Self {
+        Self { ids, ..Self::default() }
+    }
+
+    /// Asks for token types, as many as there is room for.
+    #[must_use]
+    pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
+        Self { token_type_ids, ..self }
+    }
+
+    /// Asks for offsets, as many as there is room for.
+    #[must_use]
+    pub fn with_offsets(self, offsets: &'b mut [Offsets]) -> Self {
+        Self { offsets, ..self }
+    }
+
+    /// Asks for word ids, as many as there is room for.
+    #[must_use]
+    pub fn with_word_ids(self, word_ids: &'b mut [u32]) -> Self {
+        Self { word_ids, ..self }
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was encoded yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The token ids.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids[..self.len]
+    }
+
+    /// 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`.
+    pub fn token_type_ids(&self) -> &[u8] {
+        &self.token_type_ids[..self.len.min(self.token_type_ids.len())]
+    }
+
+    /// Where the tokens stand in their texts.
+    pub fn offsets(&self) -> &[Offsets] {
+        &self.offsets[..self.len.min(self.offsets.len())]
+    }
+
+    /// The number of the word that each token belongs to, counted in each text from 0; [`NO_WORD`] for none.
+    pub fn word_ids(&self) -> &[u32] {
+        &self.word_ids[..self.len.min(self.word_ids.len())]
+    }
+
+    /// Counts the offsets in characters (Unicode scalar values) instead of bytes.
+    ///
+    /// `text` and `pair` are those that were encoded. Call it once: afterwards the offsets are no longer bytes.
+    pub fn offsets_to_chars(&mut self, text: &str, pair: Option<&str>) {
+        let len = self.len.min(self.offsets.len());
+        let second = (self.first_len + 2).min(len);
+        let (first_offsets, second_offsets) = self.offsets[..len].split_at_mut(second);
+        offsets_to_chars(text, first_offsets);
+        if let Some(pair) = pair {
+            offsets_to_chars(pair, second_offsets);
+        }
+    }
+
+    /// How many tokens there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Writes a token where there is room for it.
+    pub(super) fn set(&mut self, at: usize, token: Token, token_type_id: u8) {
+        if let Some(entry) = self.ids.get_mut(at) {
+            *entry = token.id;
+        }
+        if let Some(entry) = self.token_type_ids.get_mut(at) {
+            *entry = token_type_id;
+        }
+        if let Some(entry) = self.offsets.get_mut(at) {
+            *entry = Offsets { start: token.start, end: token.end };
+        }
+        if let Some(entry) = self.word_ids.get_mut(at) {
+            *entry = token.word;
+        }
+    }
+
+    /// Copies the tokens `from..from + count` to `to`, which lies before.
+    pub(super) fn move_back(&mut self, from: usize, to: usize, count: usize) {
+        fn copy<T: Copy>(list: &mut [T], from: usize, to: usize, count: usize) {
+            let end = (from + count).min(list.len());
+            if from < end {
+                list.copy_within(from..end, to);
+            }
+        }
+        copy(self.ids, from, to, count);
+        copy(self.token_type_ids, from, to, count);
+        copy(self.offsets, from, to, count);
+        copy(self.word_ids, from, to, count);
+    }
+
+    /// Puts the special tokens around texts of `first` and `second` tokens that stand in their places already.
+    pub(super) fn finish(&mut self, config: &TokenizerConfig, first: usize, second: Option<usize>) {
+        let special = |id| Token { id, start: 0, end: 0, word: NO_WORD };
+        self.set(0, special(config.cls_token_id), 0);
+        self.set(first + 1, special(config.sep_token_id), 0);
+        self.first_len = first;
+        self.len = first + 2;
+        if let Some(second) = second {
+            self.set(self.len + second, special(config.sep_token_id), 1);
+            self.len += second + 1;
+        }
+    }
+}
+
+/// One pass over the text: tokens come in the order of their starts. Special tokens around it, at 0..0, stay there.
+fn offsets_to_chars(text: &str, offsets: &mut [Offsets]) {
+    let chars = |start: u32, end: u32| {
+        // Nothing is counted in a text that is not the encoded one.
+        let bytes = text.as_bytes().get(start as usize..end as usize).unwrap_or_default();
+        bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() as u32
+    };
+    let (mut byte, mut char) = (0, 0);
+    for offset in offsets.iter_mut().filter(|offset| offset.end > 0) {
+        char += chars(byte, offset.start);
+        byte = offset.start;
+        *offset = Offsets { start: char, end: char + chars(offset.start, offset.end) };
+    }
+}

@@ -1,0 +1,543 @@
+//! The tokenizer against Hugging Face's `tokenizers`: ids, offsets, word ids, token types and decoded text are equal.
+
+use std::sync::LazyLock;
+
+use mbert::convert::vocab::{BuildVocabularyError, build_vocabulary, parse_vocab_txt};
+use mbert_runtime::config::TokenizerConfig;
+use mbert_runtime::tokenizer::{
+    Encoding, NO_WORD, Offsets, Tokenizer, TokenizerError, Tokens, Truncation, Vocab, VocabError,
+};
+use mbert_tests::shared;
+use proptest::prelude::*;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{AddedToken, TruncationParams, TruncationStrategy};
+
+type Reference = tokenizers::TokenizerImpl<
+    WordPiece,
+    BertNormalizer,
+    BertPreTokenizer,
+    BertProcessing,
+    tokenizers::decoders::wordpiece::WordPiece,
+>;
+
+const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// One vocabulary and mode, in both implementations.
+struct Both {
+    section: Vec<u8>,
+    config: TokenizerConfig,
+    reference: Reference,
+}
+
+impl Both {
+    fn new(tokens: &[impl AsRef<str>], do_lower_case: bool, strip_accents: Option<bool>) -> Self {
+        let tokens: Vec<&str> = tokens.iter().map(AsRef::as_ref).collect();
+        let id = |token: &str| tokens.iter().rposition(|t| *t == token).unwrap() as u32;
+        let config = TokenizerConfig {
+            do_lower_case,
+            strip_accents,
+            tokenize_chinese_chars: true,
+            pad_token_id: id("[PAD]"),
+            unk_token_id: id("[UNK]"),
+            cls_token_id: id("[CLS]"),
+            sep_token_id: id("[SEP]"),
+            mask_token_id: id("[MASK]"),
+        };
+        let vocab = tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32));
+        let model = WordPiece::builder().vocab(vocab.collect::<ahash::AHashMap<_, _>>()).build().unwrap();
+        let mut reference = Reference::new(model);
+        reference.with_normalizer(Some(BertNormalizer::new(true, true, strip_accents, do_lower_case))).unwrap();
+        reference.with_pre_tokenizer(Some(BertPreTokenizer));
+        reference.with_post_processor(Some(BertProcessing::new(
+            ("[SEP]".into(), config.sep_token_id),
+            ("[CLS]".into(), config.cls_token_id),
+        )));
+        reference.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
+        reference.add_special_tokens(SPECIAL.map(|token| AddedToken::from(token, true))).unwrap();
+        Self { section: build_vocabulary(&tokens).unwrap(), config, reference }
+    }
+
+    fn load(name: &str, do_lower_case: bool) -> Option<Self> {
+        let text = std::fs::read_to_string(shared(&format!("vocabs/{name}.vocab.txt"))?).unwrap();
+        Some(Self::new(&parse_vocab_txt(&text), do_lower_case, None))
+    }
+
+    fn ours(&self) -> Tokenizer<'_> {
+        Tokenizer::new(Vocab::open(&self.section).unwrap(), self.config).unwrap()
+    }
+
+    fn with_truncation(mut self, strategy: TruncationStrategy, max_length: usize) -> Self {
+        let truncation = TruncationParams { strategy, max_length, ..TruncationParams::default() };
+        self.reference.with_truncation(Some(truncation)).unwrap();
+        self
+    }
+
+    /// Compares the tokens of one text.
+    fn check(&self, text: &str) {
+        let expected = self.reference.encode(text, false).unwrap();
+        let tokenizer = self.ours();
+        let mut tokens = tokenizer.tokens(text).unwrap();
+        for (at, &id) in expected.get_ids().iter().enumerate() {
+            let (start, end) = expected.get_offsets()[at];
+            let expected = (id, start, end, expected.get_word_ids()[at]);
+            let found = tokens.next().map(|t| (t.id, t.start as usize, t.end as usize, Some(t.word)));
+            assert_eq!(found, Some(expected), "token {at} of {text:?}, {:?}", self.config);
+        }
+        assert_eq!(tokens.next(), None, "{text:?}");
+    }
+
+    /// Compares everything that an encoding holds.
+    fn check_encoding(&self, text: &str, pair: Option<&str>, truncation: Truncation, max_length: usize) {
+        let expected = match pair {
+            Some(pair) => self.reference.encode((text, pair), true),
+            None => self.reference.encode(text, true),
+        };
+        let mut ids = vec![0; max_length];
+        let mut types = vec![0; max_length];
+        let mut offsets = vec![Offsets::default(); max_length];
+        let mut words = vec![0; max_length];
+        let mut found = Encoding::new(&mut ids)
+            .with_token_type_ids(&mut types)
+            .with_offsets(&mut offsets)
+            .with_word_ids(&mut words);
+        let result = self.ours().encode(text, pair, truncation, &mut found);
+        let Ok(expected) = expected else {
+            assert!(result.is_err(), "{text:?} {pair:?}");
+            return;
+        };
+        if truncation == Truncation::DoNotTruncate && expected.len() > max_length {
+            let needed_tokens = expected.len();
+            assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens, given_tokens: max_length }));
+            return;
+        }
+        assert_eq!(result, Ok(()), "{text:?} {pair:?}");
+        assert_eq!(found.ids(), expected.get_ids(), "{text:?} {pair:?} {truncation:?} {max_length}");
+        assert!(found.token_type_ids().iter().map(|&t| u32::from(t)).eq(expected.get_type_ids().iter().copied()));
+        let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
+        assert_eq!(offsets, expected.get_offsets());
+        let expected_chars = match pair {
+            Some(pair) => self.reference.encode_char_offsets((text, pair), true),
+            None => self.reference.encode_char_offsets(text, true),
+        };
+        found.offsets_to_chars(text, pair);
+        let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
+        assert_eq!(offsets, expected_chars.unwrap().get_offsets(), "{text:?}");
+        let words: Vec<_> = found.word_ids().iter().map(|&word| (word != NO_WORD).then_some(word)).collect();
+        assert_eq!(words, expected.get_word_ids());
+    }
+
+    /// Compares overlapping windows. The reference cuts the same ones off a whole encoding.
+    fn check_windows(&self, text: &str, pair: Option<&str>, stride: usize, max_length: usize) {
+        let mut ids = vec![0; max_length];
+        let mut types = vec![0; max_length];
+        let mut offsets = vec![Offsets::default(); max_length];
+        let mut words = vec![0; max_length];
+        let encoding = Encoding::new(&mut ids)
+            .with_token_type_ids(&mut types)
+            .with_offsets(&mut offsets)
+            .with_word_ids(&mut words);
+        let tokenizer = self.ours();
+        let mut windows = tokenizer.windows(text, pair, stride, encoding).unwrap();
+
+        let first = self.reference.encode(text, false).unwrap();
+        let mut cut = pair.map_or(first.clone(), |pair| self.reference.encode(pair, false).unwrap());
+        let room = max_length - if pair.is_some() { 3 + first.len() } else { 2 };
+        cut.truncate(room, stride, tokenizers::TruncationDirection::Right);
+        for cut in std::iter::once(&cut).chain(cut.get_overflowing()) {
+            let start = if pair.is_some() { first.len() + 2 } else { 1 };
+            let found = windows.next().unwrap();
+            assert_eq!(found.len(), start + cut.len() + 1);
+            assert_eq!(found.ids()[start..found.len() - 1], *cut.get_ids());
+            assert_eq!(found.ids()[found.len() - 1], self.config.sep_token_id);
+            assert_eq!(found.token_type_ids()[found.len() - 1], u8::from(pair.is_some()));
+            let found_words = found.word_ids()[start..].iter().map(|&word| Some(word));
+            assert!(found_words.take(cut.len()).eq(cut.get_word_ids().iter().copied()));
+            let found_offsets = found.offsets()[start..].iter().map(|o| (o.start as usize, o.end as usize));
+            assert!(found_offsets.take(cut.len()).eq(cut.get_offsets().iter().copied()));
+            if pair.is_some() {
+                assert_eq!(found.ids()[1..=first.len()], *first.get_ids());
+            }
+        }
+        assert!(windows.next().is_none());
+    }
+
+    fn check_decode(&self, ids: &[u32]) {
+        for skip_special_tokens in [false, true] {
+            let mut found = String::new();
+            self.ours().decode(ids, skip_special_tokens, true, &mut found).unwrap();
+            assert_eq!(found, self.reference.decode(ids, skip_special_tokens).unwrap(), "{ids:?}");
+        }
+    }
+}
+
+/// A vocabulary in which each of `scalars` is a token, plain and with `##`, so that `[UNK]` hides nothing.
+fn vocabulary_of(scalars: impl Iterator<Item = char>) -> Vec<String> {
+    let mut tokens: Vec<String> = SPECIAL.map(String::from).into();
+    for c in scalars {
+        tokens.push(c.to_string());
+        tokens.push(format!("##{c}"));
+    }
+    tokens
+}
+
+/// What normalization makes of characters that are themselves not in a slice.
+fn with_mappings(scalars: &[char]) -> std::collections::BTreeSet<char> {
+    let mut all: std::collections::BTreeSet<char> = "axz!\u{302}\u{326}\u{302E}中".chars().collect();
+    for &c in scalars {
+        all.insert(c);
+        all.extend(c.to_lowercase());
+        unicode_normalization_alignments::char::decompose_canonical(c, |part| {
+            all.insert(part);
+            all.extend(part.to_lowercase());
+        });
+    }
+    all.retain(|c| !c.is_whitespace());
+    all
+}
+
+fn check_every_scalar(step: usize) {
+    let scalars: Vec<char> = ('\0'..=char::MAX).step_by(step).collect();
+    let modes = [(false, None), (true, None), (true, Some(false)), (false, Some(true))];
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let scalars = &scalars;
+            scope.spawn(move || {
+                for slice in scalars.chunks(20_000).skip(worker).step_by(2) {
+                    let tokens = vocabulary_of(with_mappings(slice).into_iter());
+                    for (lower, strip) in modes {
+                        let both = Both::new(&tokens, lower, strip);
+                        for &c in slice {
+                            // Alone, between letters, after a space, doubled, after and before a combining mark (one
+                            // that is dropped and one that stays), between ideographs and after punctuation.
+                            both.check(&format!("{c}"));
+                            both.check(&format!(
+                                "a{c}z {c} {c}{c} a\u{302}{c} a{c}\u{326}x a\u{302E}{c}\u{326}x 中{c}中 !{c}!"
+                            ));
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+static MULTILINGUAL: LazyLock<Option<Both>> = LazyLock::new(|| Both::load("bert-base-multilingual-cased", false));
+
+const ALL_MODELS: [(&str, bool); 6] = [
+    ("bert-base-multilingual-cased", false),
+    ("bert-base-multilingual-cased", true),
+    ("bert-base-cased", false),
+    ("bert-base-cased", true),
+    ("bert-base-uncased", true),
+    ("bert-base-uncased", false),
+];
+
+fn ntrex() -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(shared("text/ntrex128-sample")?).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            lines.extend(std::fs::read_to_string(path).unwrap().lines().map(String::from));
+        }
+    }
+    assert!(lines.len() > 12_000);
+    Some(lines)
+}
+
+#[test]
+fn golden_ids_of_the_multilingual_model_are_reproduced_line_by_line() {
+    let Some(both) = &*MULTILINGUAL else { return };
+    let Some(path) = shared("text/golden-mbert-tokenize-ntrex.jsonl") else { return };
+    let tokenizer = both.ours();
+    let mut lines = 0;
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected: Vec<u32> = serde_json::from_value(line["ids"].clone()).unwrap();
+        let mut ids = [0; 1024];
+        let mut encoding = Encoding::new(&mut ids);
+        tokenizer.encode(line["text"].as_str().unwrap(), None, Truncation::DoNotTruncate, &mut encoding).unwrap();
+        assert_eq!(encoding.ids(), expected, "{line}");
+        lines += 1;
+    }
+    assert_eq!(lines, 2580);
+}
+
+#[test]
+fn news_in_129_languages_is_encoded_and_decoded_like_the_reference_with_every_vocabulary() {
+    let Some(lines) = ntrex() else { return };
+    for (name, lower) in ALL_MODELS {
+        let Some(both) = Both::load(name, lower) else { return };
+        for line in &lines {
+            both.check(line);
+            both.check_encoding(line, None, Truncation::DoNotTruncate, 512);
+            let ids: Vec<u32> = both.ours().tokens(line).unwrap().map(|token| token.id).collect();
+            both.check_decode(&ids);
+        }
+    }
+}
+
+#[test]
+fn a_sample_of_scalar_values_is_treated_like_the_reference() {
+    check_every_scalar(61);
+}
+
+#[test]
+#[ignore = "minutes: cargo test --release -p mbert-tests --test tokenizer -- --ignored every_scalar"]
+fn every_scalar_value_is_treated_like_the_reference() {
+    check_every_scalar(1);
+}
+
+#[test]
+fn special_tokens_in_the_text_become_their_ids() {
+    let Some(both) = &*MULTILINGUAL else { return };
+    for text in [
+        "Paris is the [MASK] of France.",
+        "[CLS][SEP] [PAD]x[UNK]",
+        "[MASK][MASK] [mask] [MASK [MAS[MASK]K] [[MASK]] e\u{301}[MASK]\u{301}e",
+        "[MASK]",
+        "",
+        " \u{0} ",
+        "[",
+    ] {
+        both.check(text);
+        both.check_encoding(text, Some(text), Truncation::DoNotTruncate, 64);
+    }
+}
+
+#[test]
+fn words_of_100_characters_are_split_and_longer_ones_are_unknown() {
+    let Some(multilingual) = &*MULTILINGUAL else { return };
+    let uncased = Both::load("bert-base-uncased", true).unwrap();
+    for both in [multilingual, &uncased] {
+        for word in ["a", "é", "한", "A", "न\u{93F}", "𝔘", "e\u{200D}", "\u{1D15F}"] {
+            for times in [49, 50, 51, 99, 100, 101, 250] {
+                both.check(&format!("x {} y!{}", word.repeat(times), word.repeat(times)));
+            }
+        }
+    }
+}
+
+#[test]
+fn truncation_keeps_what_the_reference_keeps() {
+    let strategies = [
+        (TruncationStrategy::LongestFirst, Truncation::LongestFirst),
+        (TruncationStrategy::OnlyFirst, Truncation::OnlyFirst),
+        (TruncationStrategy::OnlySecond, Truncation::OnlySecond),
+    ];
+    let tokens = vocabulary_of('a'..='z');
+    let text = |tokens: usize, word: usize| -> String {
+        (0..tokens).map(|i| if i % word == word - 1 { "x " } else { "y" }).collect::<String>()
+    };
+    for (strategy, truncation) in strategies {
+        for max_length in [3, 4, 5, 8, 9, 12] {
+            let both = Both::new(&tokens, false, None).with_truncation(strategy, max_length);
+            for first in 0..16 {
+                both.check_encoding(&text(first, 3), None, truncation, max_length);
+                for second in 0..16 {
+                    both.check_encoding(&text(first, 3), Some(&text(second, 4)), truncation, max_length);
+                    let masks = "[MASK]".repeat(first);
+                    both.check_encoding(&masks, Some(&text(second, 5)), truncation, max_length);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_of_a_long_text_overlap_like_the_overflow_of_the_reference() {
+    let both = Both::new(&vocabulary_of('a'..='z'), false, None);
+    let long: String = ('a'..='z').cycle().take(40).flat_map(|c| [c, if c < 'i' { ' ' } else { 'x' }]).collect();
+    for len in 0..long.len() {
+        for (stride, max_length) in [(0, 3), (0, 9), (1, 9), (3, 9), (5, 9), (6, 9), (2, 20), (30, 64)] {
+            both.check_windows(&long[..len], None, stride, max_length);
+            if stride + 5 < max_length {
+                both.check_windows("ab", Some(&long[..len]), stride, max_length);
+            }
+        }
+    }
+    let tokenizer = both.ours();
+    let result = tokenizer.windows("abc", Some("abc"), 2, Encoding::new(&mut [0; 8])).map(|_| ());
+    assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens: 9, given_tokens: 8 }));
+}
+
+#[test]
+fn decoding_glues_continuations_and_cleans_up_like_the_reference() {
+    let words =
+        ["Do", "n't", "##n't", "don", "'", "t", ".", "##.", "?", "!", ",", "do", "not", "'m", "'s", "'ve", "'re"];
+    let mut tokens = vocabulary_of("ab".chars());
+    tokens.extend(words.map(String::from));
+    tokens.extend([" ' ", " do not", "a . b", "##", "é", "##é"].map(String::from));
+    let both = Both::new(&tokens, false, None);
+    for a in 0..tokens.len() as u32 {
+        for b in 0..tokens.len() as u32 {
+            both.check_decode(&[a, b]);
+            both.check_decode(&[5, a, 100_000, b]);
+        }
+    }
+}
+
+#[test]
+fn a_repeated_token_belongs_to_its_last_id_and_an_empty_one_to_none() {
+    let mut tokens = vocabulary_of("abc".chars());
+    tokens.extend(["a", "", "##b", ""].map(String::from));
+    let both = Both::new(&tokens, false, None);
+    both.check("abc a b abab");
+    let vocab = Vocab::open(&both.section).unwrap();
+    assert_eq!(vocab.len(), tokens.len());
+    assert_eq!(vocab.id(b"a"), Some(11));
+    assert_eq!(vocab.token(5), Some(&b""[..]));
+    assert_eq!(vocab.id(b""), None);
+    both.check_decode(&[5, 11, 9, 13]);
+}
+
+#[test]
+fn every_token_of_a_vocabulary_is_found_under_its_id() {
+    for (name, lower) in ALL_MODELS.into_iter().step_by(2) {
+        let Some(both) = Both::load(name, lower) else { return };
+        let path = shared(&format!("vocabs/{name}.vocab.txt")).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let vocab = Vocab::open(&both.section).unwrap();
+        println!("{name}: {} bytes for {} tokens", both.section.len(), vocab.len());
+        for (id, token) in parse_vocab_txt(&text).into_iter().enumerate() {
+            assert_eq!(vocab.token(id as u32), Some(token.as_bytes()));
+            assert_eq!(vocab.id(token.as_bytes()), Some(id as u32), "{token}");
+        }
+        assert_eq!(vocab.token(vocab.len() as u32), None);
+        assert_eq!(vocab.id("no such token".as_bytes()), None);
+    }
+}
+
+#[test]
+fn the_multilingual_vocabulary_section_stays_below_2_600_000_bytes() {
+    let Some(both) = &*MULTILINGUAL else { return };
+    assert!(both.section.len() < 2_600_000, "{}", both.section.len());
+}
+
+#[test]
+fn the_state_of_a_text_stays_below_2_kib() {
+    assert!(size_of::<Tokens<'_>>() <= 2048, "{}", size_of::<Tokens<'_>>());
+}
+
+#[test]
+fn tokens_beyond_the_room_are_counted_in_the_error() {
+    let both = Both::new(&vocabulary_of('a'..='c'), false, None);
+    let mut ids = [0; 5];
+    let mut encoding = Encoding::new(&mut ids);
+    let result = both.ours().encode("abc", Some("ab"), Truncation::DoNotTruncate, &mut encoding);
+    assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens: 8, given_tokens: 5 }));
+    let result = both.ours().encode("abc", None, Truncation::OnlySecond, &mut Encoding::new(&mut [0; 4]));
+    assert_eq!(result, Err(TokenizerError::SecondTextMissing));
+    let result = both.ours().encode("", None, Truncation::LongestFirst, &mut Encoding::new(&mut [0; 1]));
+    assert_eq!(result, Err(TokenizerError::NoRoomForSpecialTokens { needed_tokens: 2, given_tokens: 1 }));
+    let result = both.ours().encode("a", Some("abc"), Truncation::OnlyFirst, &mut Encoding::new(&mut [0; 6]));
+    assert_eq!(result, Err(TokenizerError::NothingLeft { excess_tokens: 1, text_tokens: 1 }));
+}
+
+#[test]
+fn a_vocabulary_without_a_special_token_is_refused() {
+    let both = Both::new(&vocabulary_of('a'..='c'), false, None);
+    let config = TokenizerConfig { mask_token_id: 99, ..both.config };
+    let result = Tokenizer::new(Vocab::open(&both.section).unwrap(), config).map(|_| ());
+    assert_eq!(result, Err(TokenizerError::SpecialTokenMissing { id: 99, vocab_size: 11 }));
+}
+
+#[test]
+fn lists_that_are_no_vocabulary_are_not_built() {
+    assert_eq!(build_vocabulary(&[""; 0]), Err(BuildVocabularyError::TokenCount { found: 0 }));
+    let long = "a".repeat(1024);
+    assert_eq!(build_vocabulary(&["a", &long]), Err(BuildVocabularyError::TokenTooLong { id: 1, bytes: 1024 }));
+}
+
+#[test]
+fn a_section_cut_anywhere_is_refused() {
+    let both = Both::new(&vocabulary_of('a'..='f'), false, None);
+    for len in 0..both.section.len() {
+        let result = Vocab::open(&both.section[..len]).map(|_| ());
+        assert!(matches!(result, Err(VocabError::Truncated { .. })), "{len}: {result:?}");
+    }
+    let mut section = both.section.clone();
+    section[0] = b'X';
+    assert!(matches!(Vocab::open(&section), Err(VocabError::BadMagic { found: [b'X', b'B', b'V', b'1'] })));
+    let mut section = both.section.clone();
+    section[4..8].fill(0xFF);
+    assert!(matches!(Vocab::open(&section), Err(VocabError::BadTokenCount { found: u32::MAX })));
+}
+
+#[test]
+fn a_section_with_any_bit_flipped_never_panics() {
+    let both = Both::new(&vocabulary_of("abé!中#".chars()), true, None);
+    let text = "abba ab É 中! [MASK] ##ab zz";
+    for bit in 0..8 * both.section.len() {
+        let mut section = both.section.clone();
+        section[bit / 8] ^= 1 << (bit % 8);
+        let Ok(vocab) = Vocab::open(&section) else { continue };
+        let Ok(tokenizer) = Tokenizer::new(vocab, both.config) else { continue };
+        let ids: Vec<u32> = tokenizer.tokens(text).unwrap().map(|token| token.id).collect();
+        assert!(ids.len() <= 4 * text.len());
+        tokenizer.decode(&ids, true, true, &mut String::new()).unwrap();
+    }
+}
+
+/// Text that meets the corners: scripts, marks in any order, jamo, emoji sequences, controls, special tokens.
+fn any_text() -> impl Strategy<Value = String> {
+    let characters = prop_oneof![
+        4 => proptest::char::range(' ', '~'),
+        2 => proptest::char::range('\u{A0}', '\u{24F}'),
+        2 => proptest::char::range('\u{300}', '\u{36F}'),
+        2 => proptest::sample::select("\u{302E}\u{302F}\u{1D165}\u{1D166}\u{1D16D}\u{1D15F}\u{1D160}\u{1D1BB}\u{344}\u{F73}\u{F81}".chars().collect::<Vec<_>>()),
+        1 => proptest::char::range('\u{370}', '\u{5FF}'),
+        1 => proptest::char::range('\u{600}', '\u{DFF}'),
+        1 => proptest::char::range('\u{1100}', '\u{11FF}'),
+        1 => proptest::char::range('\u{AC00}', '\u{D7A3}'),
+        1 => proptest::char::range('\u{1E00}', '\u{206F}'),
+        1 => proptest::char::range('\u{3000}', '\u{9FFF}'),
+        1 => proptest::char::range('\u{F900}', '\u{FFFF}'),
+        1 => proptest::char::range('\u{1F300}', '\u{1FAFF}'),
+        1 => proptest::char::range('\u{1F1E6}', '\u{1F1FF}'),
+        1 => proptest::char::range('\u{2F800}', '\u{2FA1F}'),
+        1 => proptest::sample::select("\u{200B}\u{200C}\u{200D}\u{202A}\u{202E}\u{2066}\u{2069}\u{FE0F}\u{E0061}\u{0}\t\n\r\u{85}\u{FFFD}\u{130}\u{3A3}".chars().collect::<Vec<_>>()),
+        1 => proptest::char::any(),
+    ];
+    let piece = prop_oneof![
+        8 => proptest::collection::vec(characters, 0..12).prop_map(|characters| characters.into_iter().collect()),
+        1 => proptest::sample::select(vec![" ", "[MASK]", "[UNK]", "[SEP", "[CLS]", "don't", "👩\u{200D}🚀", "🏳️\u{200D}🌈"]).prop_map(String::from),
+        1 => proptest::collection::vec(proptest::char::range('\u{300}', '\u{36F}'), 0..150).prop_map(|marks| marks.into_iter().collect()),
+    ];
+    proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+/// A vocabulary of many single characters, and modes.
+static SYNTHETIC: LazyLock<Vec<Both>> = LazyLock::new(|| {
+    let scalars: Vec<char> = ('!'..='\u{2FFF}').step_by(2).chain('\u{3000}'..='\u{30FF}').collect();
+    let mut scalars = with_mappings(&scalars);
+    scalars.extend(with_mappings(&('\u{1D15E}'..='\u{1D1C0}').collect::<Vec<_>>()));
+    let tokens = vocabulary_of(scalars.into_iter());
+    [(false, None), (true, None), (true, Some(false)), (false, Some(true))]
+        .map(|(lower, strip)| Both::new(&tokens, lower, strip))
+        .into()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_text_is_treated_like_the_reference(text in any_text(), pair in any_text()) {
+        for both in &*SYNTHETIC {
+            both.check(&text);
+        }
+        if let Some(both) = &*MULTILINGUAL {
+            both.check(&text);
+            both.check_encoding(&text, Some(&pair), Truncation::DoNotTruncate, 100);
+        }
+    }
+
+    #[test]
+    fn random_ids_are_decoded_like_the_reference(ids in proptest::collection::vec(0_u32..120_000, 0..20)) {
+        if let Some(both) = &*MULTILINGUAL {
+            both.check_decode(&ids);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Arguments of the `mbert` program, one struct a command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mbert_runtime::format::layout::WeightLayout;
+
+/// Multilingual BERT in integers: convert, inspect, run and compare models.
+#[derive(Debug, Parser)]
+#[command(name = "mbert", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Convert a Hugging Face checkpoint to one flat int8 file.
+    Convert(ConvertArgs),
+    /// Show what a model file holds, verify every hash, and tell the RAM that sequences need.
+    Inspect(InspectArgs),
+    /// Fill in the [MASK] of a text.
+    FillMask(FillMaskArgs),
+    /// Write hidden states (and logits, for given ids) to a safetensors file.
+    Features(FeaturesArgs),
+    /// Tell whether the second text follows the first.
+    NextSentence(NextSentenceArgs),
+    /// Tokenize lines from standard input.
+    Tokenize(TokenizeArgs),
+    /// Compare a model with its float checkpoint on the same inputs.
+    Compare(CompareArgs),
+}
+
+/// A model and how it is run.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Model file, as `mbert convert` writes it.
+    #[arg(long, value_name = "MODEL.mbert")]
+    pub model: PathBuf,
+    /// Use the kernels of this name instead of the best this CPU can run (avx512vnni, avx2, scalar). The answer is the same.
+    #[arg(long, value_name = "NAME")]
+    pub kernels: Option<String>,
+}
+
+/// How weights are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Row-major, read everywhere.
+    #[default]
+    Portable,
+    /// x86-64 with AVX-512 VNNI.
+    X8664Avx512vnni,
+}
+
+impl Target {
+    /// The layout of the weights.
+    pub fn layout(self) -> WeightLayout {
+        match self {
+            Self::Portable => WeightLayout::RowMajor,
+            Self::X8664Avx512vnni => WeightLayout::Vnni16x4,
+        }
+    }
+}
+
+/// `mbert convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Directory with config.json, vocab.txt or tokenizer.json, and model.safetensors.
+    pub checkpoint: PathBuf,
+    /// File to write.
+    #[arg(short, long, value_name = "MODEL.mbert")]
+    pub output: PathBuf,
+    /// Calibrate on the lines of this UTF-8 text instead of the built-in one.
+    #[arg(long, value_name = "TEXT.txt", conflicts_with = "calibrate_ids")]
+    pub calibrate: Option<PathBuf>,
+    /// Calibrate on token ids: `N.input_ids` and `N.token_type_ids` of a safetensors file.
+    #[arg(long, value_name = "IDS.safetensors")]
+    pub calibrate_ids: Option<PathBuf>,
+    /// Pack the weights for this CPU.
+    #[arg(long, value_enum, default_value_t)]
+    pub target: Target,
+    /// Counter against roll-back: a device may refuse a model with a lower one.
+    #[arg(long, default_value_t = 0)]
+    pub rollback_counter: u32,
+}
+
+/// `mbert inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Model file.
+    pub model: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mbert fill-mask`.
+#[derive(Debug, Args)]
+pub struct FillMaskArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// Answers for each mask.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: u32,
+    /// Choose among these tokens only, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub targets: Vec<String>,
+    /// Show sequences with [CLS] and [SEP].
+    #[arg(long)]
+    pub special_tokens: bool,
+    /// Print JSON, as the Hugging Face pipeline returns it.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the SHA-256 over hidden states and logits that every target must agree on.
+    #[arg(long)]
+    pub trace_hash: bool,
+    /// Text with one or more [MASK].
+    pub text: String,
+}
+
+/// How hidden states become one vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Pool {
+    /// All tokens.
+    #[default]
+    None,
+    /// The first token.
+    Cls,
+    /// Mean over the tokens.
+    Mean,
+    /// The model's pooler (the first token through a linear layer and tanh).
+    Pooler,
+}
+
+/// Which hidden states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Layers {
+    /// Embeddings and every layer.
+    All,
+    /// The last layer.
+    #[default]
+    Last,
+}
+
+/// `mbert features`.
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// Pool the tokens of each text into one vector.
+    #[arg(long, value_enum, default_value_t)]
+    pub pool: Pool,
+    /// Which hidden states to write.
+    #[arg(long, value_enum, default_value_t)]
+    pub layers: Layers,
+    /// Read `N.input_ids` and `N.token_type_ids` from this file, and write logits too.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "text")]
+    pub ids: Option<PathBuf>,
+    /// Texts, each one sequence.
+    #[arg(required_unless_present = "ids")]
+    pub text: Vec<String>,
+    /// File to write: `N.hidden.L`, L = 0 for the embeddings.
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Print the SHA-256 over hidden states and logits that every target must agree on, one line per sequence.
+    #[arg(long)]
+    pub trace_hash: bool,
+}
+
+/// `mbert next-sentence`.
+#[derive(Debug, Args)]
+pub struct NextSentenceArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// First text.
+    pub text: String,
+    /// Second text.
+    pub pair: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the SHA-256 over hidden states and logits that every target must agree on.
+    #[arg(long)]
+    pub trace_hash: bool,
+}
+
+/// `mbert tokenize`.
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+    /// Run each line through the encoder, and print the SHA-256 over its hidden states.
+    #[arg(long)]
+    pub trace_hash: bool,
+}
+
+/// `mbert compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// The checkpoint that the model was converted from.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Compare on the lines of this UTF-8 text.
+    #[arg(long, value_name = "FILE", required_unless_present = "ids")]
+    pub text: Option<PathBuf>,
+    /// Compare on `N.input_ids` and `N.token_type_ids` of this safetensors file.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "text")]
+    pub ids: Option<PathBuf>,
+    /// Exit with 1 if the mean cosine of the last hidden states is lower.
+    #[arg(long, value_name = "COSINE")]
+    pub min_cosine: Option<f64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}

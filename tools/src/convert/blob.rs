@@ -1,0 +1,132 @@
+//! Sections in, one flat blob out, through the same `emit` that the runtime's `parse` stands beside.
+
+use mbert_runtime::format::header::{HEADER_BYTES, Header};
+use mbert_runtime::format::layout::{WeightLayout, repack};
+use mbert_runtime::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
+use sha2::{Digest, Sha256};
+
+/// Every section begins on a multiple of it.
+pub const ALIGNMENT_BYTES: usize = 64;
+/// Room for a signature.
+pub const SIGNATURE_BYTES: usize = 128;
+
+/// Collects sections in file order.
+#[derive(Default)]
+pub struct BlobBuilder {
+    sections: Vec<(Section, Vec<u8>)>,
+}
+
+impl BlobBuilder {
+    /// Adds structured bytes.
+    pub fn bytes(&mut self, kind: SectionKind, layer: usize, bytes: Vec<u8>) {
+        let rows = bytes.len();
+        self.push(kind, layer, Element::Bytes, WeightLayout::RowMajor, (rows, 1), bytes);
+    }
+
+    /// Adds a vector of int16.
+    pub fn i16s(&mut self, kind: SectionKind, layer: usize, values: &[i16]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.push(kind, layer, Element::I16, WeightLayout::RowMajor, (values.len(), 1), bytes);
+    }
+
+    /// Adds an int32 matrix.
+    pub fn i32s(&mut self, kind: SectionKind, layer: usize, columns: usize, values: &[i32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.push(kind, layer, Element::I32, WeightLayout::RowMajor, (values.len() / columns, columns), bytes);
+    }
+
+    /// Adds an int8 matrix in the given layout, or row-major where that layout does not fit it.
+    pub fn matrix(&mut self, kind: SectionKind, layer: usize, columns: usize, values: Vec<i8>, layout: WeightLayout) {
+        let rows = values.len() / columns;
+        let (layout, values) = if layout != WeightLayout::RowMajor && layout.fits(rows, columns) {
+            let mut packed = vec![0; values.len()];
+            repack(WeightLayout::RowMajor, &values, layout, &mut packed, columns);
+            (layout, packed)
+        } else {
+            (WeightLayout::RowMajor, values)
+        };
+        let bytes = values.into_iter().map(|value| value as u8).collect();
+        self.push(kind, layer, Element::I8, layout, (rows, columns), bytes);
+    }
+
+    fn push(
+        &mut self,
+        kind: SectionKind,
+        layer: usize,
+        element: Element,
+        layout: WeightLayout,
+        (rows, columns): (usize, usize),
+        bytes: Vec<u8>,
+    ) {
+        let section = Section {
+            kind,
+            layer: layer as u16,
+            element,
+            layout,
+            offset_bytes: 0,
+            length_bytes: bytes.len() as u64,
+            rows: rows as u32,
+            columns: columns as u32,
+            sha256: [0; 32],
+        };
+        self.sections.push((section, bytes));
+    }
+
+    /// Adds a section of another blob with row-major bytes; offset and hash are set anew.
+    pub fn section(&mut self, section: Section, bytes: Vec<u8>) {
+        self.sections.push((Section { layout: WeightLayout::RowMajor, ..section }, bytes));
+    }
+
+    /// Replaces the bytes of a section.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such section.
+    pub fn replace(&mut self, kind: SectionKind, bytes: Vec<u8>) {
+        let (section, old) =
+            self.sections.iter_mut().find(|(section, _)| section.kind == kind).expect("the section was added before");
+        section.length_bytes = bytes.len() as u64;
+        section.rows = bytes.len() as u32;
+        *old = bytes;
+    }
+
+    /// Sets single elements of an int32 section.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such section or element.
+    pub fn patch_i32s(&mut self, kind: SectionKind, elements: &[(usize, i32)]) {
+        let (_, bytes) =
+            self.sections.iter_mut().find(|(section, _)| section.kind == kind).expect("the section was added before");
+        for (index, value) in elements {
+            bytes[index * 4..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// The whole blob.
+    pub fn finish(&self) -> Vec<u8> {
+        let mut offset = HEADER_BYTES + self.sections.len() * ENTRY_BYTES;
+        let mut table = Vec::with_capacity(self.sections.len() * ENTRY_BYTES);
+        for (section, bytes) in &self.sections {
+            offset = offset.next_multiple_of(ALIGNMENT_BYTES);
+            let sha256 = if section.kind == SectionKind::Signature { [0; 32] } else { Sha256::digest(bytes).into() };
+            table.extend(Section { offset_bytes: offset as u64, sha256, ..*section }.emit());
+            offset += bytes.len();
+        }
+        let total = offset.next_multiple_of(ALIGNMENT_BYTES);
+        let header = Header {
+            sections: self.sections.len() as u16,
+            total_bytes: total as u64,
+            alignment_bytes: ALIGNMENT_BYTES as u32,
+        };
+        let mut blob = Vec::with_capacity(total);
+        blob.extend(header.emit(&table));
+        blob.extend(table);
+        for (_, bytes) in &self.sections {
+            blob.resize(blob.len().next_multiple_of(ALIGNMENT_BYTES), 0);
+            blob.extend(bytes);
+        }
+        blob.resize(total, 0);
+        blob
+    }
+}

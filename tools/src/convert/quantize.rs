@@ -1,0 +1,277 @@
+//! Float tensors to int8 with fixed-point parameters, in float64, which rounds alike on every machine.
+
+use anyhow::{Result, ensure};
+use mbert_runtime::ops::fixed_point::accumulator_shift;
+use mbert_runtime::ops::layer_norm::NORMALIZED_FRACTION_BITS;
+
+use super::checkpoint::Module;
+use super::units::layer_norm_fraction_bits;
+
+const TWO_POW_31: f64 = 2147483648.0;
+const TWO_POW_32: f64 = 4294967296.0;
+/// Biases are kept below it, so that sum and bias together fit int32.
+const BIAS_LIMIT: f64 = 536870912.0;
+const SMALLEST_SCALE: f64 = 1e-30;
+const THREADS: usize = 2;
+
+/// Energy of a tensor and of its quantisation error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// Sum of squares of the values.
+    pub signal: f64,
+    /// Sum of squares of the errors.
+    pub noise: f64,
+}
+
+impl Noise {
+    /// Signal to noise ratio in dB; infinite without noise.
+    pub fn decibels(&self) -> f64 {
+        if self.noise == 0.0 { f64::INFINITY } else { 10.0 * libm::log10(self.signal / self.noise) }
+    }
+
+    /// Adds another tensor's.
+    pub fn add(&mut self, other: Self) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+    }
+}
+
+/// int8 rows, each with the real value of its step.
+#[derive(Clone, Debug)]
+pub struct QuantizedMatrix {
+    /// `[rows, columns]`.
+    pub values: Vec<i8>,
+    /// `[rows]`.
+    pub scales: Vec<f64>,
+    /// What rounding cost.
+    pub noise: Noise,
+}
+
+/// Quantises every row of a matrix to −127..=127 with a scale of its own, at least `smallest_scale(row)`.
+///
+/// `row(index, out)` writes the float values of a row. Rows are independent, so threads do not change the result.
+pub fn quantize_matrix(
+    rows: usize,
+    columns: usize,
+    row: impl Fn(usize, &mut [f32]) + Sync,
+    column_factor: Option<&[f64]>,
+    smallest_scale: impl Fn(usize) -> f64 + Sync,
+) -> QuantizedMatrix {
+    let mut values = vec![0i8; rows * columns];
+    let mut scales = vec![(0.0, Noise::default()); rows];
+    let rows_per_thread = rows.div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        let parts = values.chunks_mut(rows_per_thread * columns).zip(scales.chunks_mut(rows_per_thread));
+        for (part, (values, scales)) in parts.enumerate() {
+            let (row, smallest_scale) = (&row, &smallest_scale);
+            scope.spawn(move || {
+                let mut float = vec![0.0f32; columns];
+                let mut scaled = vec![0.0f64; columns];
+                for (i, (values, scale)) in values.chunks_mut(columns).zip(scales).enumerate() {
+                    let index = part * rows_per_thread + i;
+                    row(index, &mut float);
+                    match column_factor {
+                        Some(factors) => {
+                            for ((scaled, &value), &factor) in scaled.iter_mut().zip(&float).zip(factors) {
+                                *scaled = f64::from(value) * factor;
+                            }
+                        }
+                        None => scaled.iter_mut().zip(&float).for_each(|(scaled, &value)| *scaled = f64::from(value)),
+                    }
+                    *scale = quantize_row(&scaled, smallest_scale(index), values);
+                }
+            });
+        }
+    });
+    let mut noise = Noise::default();
+    scales.iter().for_each(|(_, row)| noise.add(*row));
+    QuantizedMatrix { values, scales: scales.into_iter().map(|(scale, _)| scale).collect(), noise }
+}
+
+fn quantize_row(row: &[f64], smallest_scale: f64, out: &mut [i8]) -> (f64, Noise) {
+    let largest = row.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    let scale = (largest / 127.0).max(smallest_scale).max(SMALLEST_SCALE);
+    let mut noise = Noise::default();
+    for (out, value) in out.iter_mut().zip(row) {
+        let rounded = (value / scale).round_ties_even();
+        *out = rounded as i8;
+        noise.signal += value * value;
+        noise.noise += (value - rounded * scale) * (value - rounded * scale);
+    }
+    (scale, noise)
+}
+
+/// A linear layer in fixed point.
+#[derive(Clone, Debug)]
+pub struct QuantizedLinear {
+    /// int8 `[N, K]`, row-major.
+    pub weight: QuantizedMatrix,
+    /// Bias of each channel in its unit.
+    pub bias: Vec<i32>,
+    /// Real value of one step of `t` in each channel: see `mbert_runtime::ops::linear`.
+    pub units: Vec<f64>,
+}
+
+/// A linear layer's float tensors and what it reads.
+pub struct LinearSource<'a, F> {
+    /// Output channels.
+    pub n: usize,
+    /// Input channels.
+    pub k: usize,
+    /// Input channels that share a scale.
+    pub group_size: usize,
+    /// Writes a row of the weight.
+    pub row: F,
+    /// Bias of each output channel.
+    pub bias: &'a [f32],
+    /// What each input channel was divided by.
+    pub input_factors: &'a [f64],
+    /// Real value of one step of the values from which rows are quantised.
+    pub input_unit: f64,
+}
+
+/// Quantises a linear layer.
+pub fn quantize_linear<F: Fn(usize, &mut [f32]) + Sync>(source: &LinearSource<'_, F>) -> QuantizedLinear {
+    let shift = accumulator_shift(source.group_size.min(source.k));
+    let unit = libm::ldexp(source.input_unit / 127.0, 32 - shift as i32);
+    let bias = |channel: usize| f64::from(source.bias[channel]);
+    let weight = quantize_matrix(source.n, source.k, &source.row, Some(source.input_factors), |channel| {
+        bias(channel).abs() / (BIAS_LIMIT * unit)
+    });
+    let units: Vec<f64> = weight.scales.iter().map(|scale| scale * unit).collect();
+    let bias = units.iter().enumerate().map(|(n, unit)| (bias(n) / unit).round_ties_even() as i32).collect();
+    QuantizedLinear { weight, bias, units }
+}
+
+/// The multiplier for `rounding_multiply_high` that stands for `factor`: `factor · 2³²`.
+///
+/// # Errors
+///
+/// If it does not fit: values that large saturate whatever they are multiplied with, so the checkpoint is broken.
+pub fn multiplier(factor: f64, module: Module) -> Result<i32> {
+    let multiplier = libm::ldexp(factor, 32).round_ties_even();
+    ensure!(
+        (0.0..TWO_POW_31).contains(&multiplier),
+        "{}: its outputs are too large for fixed point (multiplier {multiplier:e}); are the weights those of a trained model?",
+        module.weight()
+    );
+    Ok(multiplier as i32)
+}
+
+/// `value` as `mantissa · 2^−exponent`, mantissa in `2³⁰..2³¹`; `(0, 0)` for 0.
+pub fn mantissa_and_exponent(value: f64) -> (i32, i32) {
+    if value <= 0.0 {
+        return (0, 0);
+    }
+    let exponent = 30 - libm::ilogb(value);
+    let mantissa = libm::ldexp(value, exponent).round_ties_even();
+    if mantissa >= TWO_POW_31 { (1 << 30, exponent - 1) } else { (mantissa as i32, exponent) }
+}
+
+/// The largest unit of some channels, enlarged so that every channel's multiplier to it stays below 2³¹.
+pub fn common_unit(units: &[f64]) -> f64 {
+    units.iter().fold(0.0f64, |largest, &unit| largest.max(unit)) * TWO_POW_32 / (TWO_POW_31 - 1.0)
+}
+
+/// Smoothing of a linear layer that reads the residual stream: int16 multipliers, and what they amount to.
+#[derive(Clone, Debug)]
+pub struct InputSmoothing {
+    /// Multiplier of each channel, 1..=32767.
+    pub multipliers: Vec<i16>,
+    /// What each channel is divided by, exactly.
+    pub factors: Vec<f64>,
+    /// Real value of one step of `value · multiplier`, after the division.
+    pub unit: f64,
+}
+
+impl InputSmoothing {
+    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream.
+    pub fn new(factors: &[f64], unit: f64) -> Self {
+        let smallest = factors.iter().copied().fold(f64::INFINITY, f64::min);
+        let multipliers: Vec<i16> =
+            factors.iter().map(|factor| (32767.0 * smallest / factor).round_ties_even().max(1.0) as i16).collect();
+        let unit_out = unit / smallest / 32767.0;
+        let factors = multipliers.iter().map(|&multiplier| unit / (f64::from(multiplier) * unit_out)).collect();
+        Self { multipliers, factors, unit: unit_out }
+    }
+}
+
+/// A layer norm section: see `mbert_runtime::format`.
+pub fn layer_norm_section(gamma: &[f32], beta: &[f32], epsilon: f64, input_unit: f64) -> (Vec<u8>, f64) {
+    let fraction_bits = layer_norm_fraction_bits(gamma, beta);
+    let largest = |values: &[f32]| values.iter().fold(0.0f64, |largest, &value| largest.max(f64::from(value.abs())));
+    let gamma_bits = 32 - NORMALIZED_FRACTION_BITS as i32;
+    let fits = |shift: &i32| {
+        libm::ldexp(largest(gamma), fraction_bits + shift + gamma_bits) <= TWO_POW_31 / 2.0
+            && libm::ldexp(largest(beta), fraction_bits + shift) <= BIAS_LIMIT
+    };
+    let shift = (0..=10).rev().find(fits).unwrap_or(0);
+    let fixed = |value: f32, bits: i32| libm::ldexp(f64::from(value), bits).round_ties_even() as i32;
+    let h = gamma.len() as f64;
+    let epsilon = (epsilon * h * h / (input_unit * input_unit)).round_ties_even().clamp(1.0, libm::ldexp(1.0, 59)) as u64;
+    let mut section = Vec::with_capacity(16 + 8 * gamma.len());
+    section.extend(epsilon.to_le_bytes());
+    section.extend((shift as u32).to_le_bytes());
+    section.extend(fraction_bits.to_le_bytes());
+    for (&gamma, &beta) in gamma.iter().zip(beta) {
+        section.extend(fixed(gamma, fraction_bits + shift + gamma_bits).to_le_bytes());
+        section.extend(fixed(beta, fraction_bits + shift).to_le_bytes());
+    }
+    (section, libm::ldexp(1.0, -fraction_bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_is_within_half_a_step() {
+        let row = |index: usize, out: &mut [f32]| {
+            out.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32 - 3.3) * (index as f32 + 0.1));
+        };
+        let matrix = quantize_matrix(5, 9, row, None, |_| 0.0);
+        let mut float = [0.0; 9];
+        for index in 0..5 {
+            row(index, &mut float);
+            for (q, x) in matrix.values[index * 9..][..9].iter().zip(float) {
+                assert!((f64::from(*q) * matrix.scales[index] - f64::from(x)).abs() <= matrix.scales[index] * 0.5001);
+            }
+        }
+    }
+
+    #[test]
+    fn row_of_zeros_keeps_its_bias() {
+        let source = LinearSource {
+            n: 1,
+            k: 4,
+            group_size: 4,
+            row: |_, out: &mut [f32]| out.fill(0.0),
+            bias: &[2.5],
+            input_factors: &[1.0; 4],
+            input_unit: 1e-6,
+        };
+        let linear = quantize_linear(&source);
+        assert!((f64::from(linear.bias[0]) * linear.units[0] - 2.5).abs() < 1e-6);
+        assert_eq!(linear.weight.values, [0; 4]);
+    }
+
+    #[test]
+    fn mantissa_and_exponent_give_the_value_back() {
+        for value in [1.0, 0.75, 3.0e-7, 12345.678, 1.999_999_999_9] {
+            let (mantissa, exponent) = mantissa_and_exponent(value);
+            assert!(mantissa >= 1 << 30);
+            assert!((libm::ldexp(f64::from(mantissa), -exponent) / value - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn smoothing_multipliers_amount_to_the_factors_they_state() {
+        let smoothing = InputSmoothing::new(&[0.5, 1.0, 7.0], 1.0 / 1024.0);
+        assert_eq!(smoothing.multipliers[0], 32767);
+        for (multiplier, factor) in smoothing.multipliers.iter().zip(&smoothing.factors) {
+            let smoothed = f64::from(*multiplier) * smoothing.unit * 1024.0;
+            assert!((smoothed * factor - 1.0).abs() < 1e-12);
+        }
+        assert!((smoothing.factors[2] / 7.0 - 1.0).abs() < 1e-3);
+    }
+}

@@ -1,0 +1,56 @@
+//! `mbert next-sentence`: whether the second text follows the first.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
+use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::trace::TraceHash;
+use serde_json::json;
+
+use crate::cli::NextSentenceArgs;
+use crate::inspect::hex;
+use crate::model_file::{self, ModelFile};
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Too long texts, or a model without this head.
+pub fn run(args: &NextSentenceArgs) -> Result<ExitCode> {
+    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
+    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let model = file.model()?;
+    let mut memory = model_file::memory(&model, usize::MAX);
+    let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
+    let mut trace = TraceHash::default();
+    pipeline.encode(&args.text, Some(&args.pair))?;
+    let logits = pipeline.forward(&mut trace)?.next_sentence(&mut trace)?;
+    let trace = args.trace_hash.then(|| hex(&trace.finish()));
+
+    let [is_next, is_not_next] = logits.map(logit_to_f64);
+    let probability = 1.0 / (1.0 + libm::exp(is_not_next - is_next));
+    if args.json {
+        let mut output = json!({
+            "is_next": logits[0] > logits[1],
+            "probability": probability,
+            "logits": [is_next, is_not_next],
+        });
+        if let Some(trace) = trace {
+            output["trace_sha256"] = trace.into();
+        }
+        println!("{}", serde_json::to_string_pretty(&output)?);
+    } else {
+        let verdict = if logits[0] > logits[1] { "follows" } else { "does not follow" };
+        println!("the second text {verdict} (probability of following {probability:.4}, logits {is_next:.3} {is_not_next:.3})");
+        if let Some(trace) = trace {
+            println!("trace {trace}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A logit for people.
+pub fn logit_to_f64(logit: i32) -> f64 {
+    libm::ldexp(f64::from(logit), -(LOGIT_FRACTION_BITS as i32))
+}
