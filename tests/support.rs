@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+pub mod geometry;
+pub mod tiny_checkpoint;
+
 /// The folder of real checkpoints, golden outputs and multilingual text beside the project.
 ///
 /// Prints one plain line and returns `None` where it is absent, so that a test can end early.
@@ -21,4 +24,12 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     );
     println!("did not run: {} is absent", found.display());
     None
+}
+
+/// Word number `k` of the SplitMix64 stream whose state starts as `seed` steps.
+pub fn splitmix64(seed: u64, k: u64) -> u64 {
+    let mut z = seed.wrapping_add(k).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
