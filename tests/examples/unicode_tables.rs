@@ -45,7 +45,7 @@ fn tables() -> String {
          //!\n\
          //! | property | from | Unicode |\n\
          //! |---|---|---|\n\
-         //! | categories | `unicode_categories` 0.1.1 | 9.0.0 |\n\
+         //! | categories | `unicode_categories` 0.1.1 | 8.0.0 |\n\
          //! | decompositions, combining classes | `unicode-normalization-alignments` 0.1.12 | 9.0.0 |\n\
          //! | lower case, whitespace | the standard library | {major}.{minor}.{patch} |\n"
     );

@@ -1,8 +1,8 @@
 //! Text to token ids, exactly as Hugging Face's `tokenizers` with the `tokenizer.json` of a BERT checkpoint.
 //!
-//! The path of a text: special tokens are cut out ([`special_tokens`]), the rest is cleaned ([`normalizer`]), split into
-//! words ([`pre_tokenizer`]), each word into tokens ([`wordpiece`]), and the model's input put together
-//! ([`post_processor`]). Each step pulls from the one before, so a text of any length needs less than 2 KiB beside the
+//! The path of a text: special tokens are cut out (`special_tokens`), the rest is cleaned (`normalizer`), split into
+//! words (`pre_tokenizer`), each word into tokens (`wordpiece`), and the model's input put together
+//! (`post_processor`). Each step pulls from the one before, so a text of any length needs less than 2 KiB beside the
 //! caller's output.
 //!
 //! ```text

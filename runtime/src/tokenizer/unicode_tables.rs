@@ -3,7 +3,7 @@
 //!
 //! | property | from | Unicode |
 //! |---|---|---|
-//! | categories | `unicode_categories` 0.1.1 | 9.0.0 |
+//! | categories | `unicode_categories` 0.1.1 | 8.0.0 |
 //! | decompositions, combining classes | `unicode-normalization-alignments` 0.1.12 | 9.0.0 |
 //! | lower case, whitespace | the standard library | 17.0.0 |
 

@@ -1,202 +1,18 @@
 //! The tokenizer against Hugging Face's `tokenizers`: ids, offsets, word ids, token types and decoded text are equal.
 
+mod random_text;
+mod reference;
+
 use std::sync::LazyLock;
 
 use mbert::convert::vocab::{BuildVocabularyError, build_vocabulary, parse_vocab_txt};
 use mbert_runtime::config::TokenizerConfig;
-use mbert_runtime::tokenizer::{
-    Encoding, NO_WORD, Offsets, Tokenizer, TokenizerError, Tokens, Truncation, Vocab, VocabError,
-};
+use mbert_runtime::tokenizer::{Encoding, Tokenizer, TokenizerError, Tokens, Truncation, Vocab, VocabError};
 use mbert_tests::shared;
 use proptest::prelude::*;
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, TruncationParams, TruncationStrategy};
-
-type Reference = tokenizers::TokenizerImpl<
-    WordPiece,
-    BertNormalizer,
-    BertPreTokenizer,
-    BertProcessing,
-    tokenizers::decoders::wordpiece::WordPiece,
->;
-
-const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-
-/// One vocabulary and mode, in both implementations.
-struct Both {
-    section: Vec<u8>,
-    config: TokenizerConfig,
-    reference: Reference,
-}
-
-impl Both {
-    fn new(tokens: &[impl AsRef<str>], do_lower_case: bool, strip_accents: Option<bool>) -> Self {
-        let tokens: Vec<&str> = tokens.iter().map(AsRef::as_ref).collect();
-        let id = |token: &str| tokens.iter().rposition(|t| *t == token).unwrap() as u32;
-        let config = TokenizerConfig {
-            do_lower_case,
-            strip_accents,
-            tokenize_chinese_chars: true,
-            pad_token_id: id("[PAD]"),
-            unk_token_id: id("[UNK]"),
-            cls_token_id: id("[CLS]"),
-            sep_token_id: id("[SEP]"),
-            mask_token_id: id("[MASK]"),
-        };
-        let vocab = tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32));
-        let model = WordPiece::builder().vocab(vocab.collect::<ahash::AHashMap<_, _>>()).build().unwrap();
-        let mut reference = Reference::new(model);
-        reference.with_normalizer(Some(BertNormalizer::new(true, true, strip_accents, do_lower_case))).unwrap();
-        reference.with_pre_tokenizer(Some(BertPreTokenizer));
-        reference.with_post_processor(Some(BertProcessing::new(
-            ("[SEP]".into(), config.sep_token_id),
-            ("[CLS]".into(), config.cls_token_id),
-        )));
-        reference.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
-        reference.add_special_tokens(SPECIAL.map(|token| AddedToken::from(token, true))).unwrap();
-        Self { section: build_vocabulary(&tokens).unwrap(), config, reference }
-    }
-
-    fn load(name: &str, do_lower_case: bool) -> Option<Self> {
-        let text = std::fs::read_to_string(shared(&format!("vocabs/{name}.vocab.txt"))?).unwrap();
-        Some(Self::new(&parse_vocab_txt(&text), do_lower_case, None))
-    }
-
-    fn ours(&self) -> Tokenizer<'_> {
-        Tokenizer::new(Vocab::open(&self.section).unwrap(), self.config).unwrap()
-    }
-
-    fn with_truncation(mut self, strategy: TruncationStrategy, max_length: usize) -> Self {
-        let truncation = TruncationParams { strategy, max_length, ..TruncationParams::default() };
-        self.reference.with_truncation(Some(truncation)).unwrap();
-        self
-    }
-
-    /// Compares the tokens of one text.
-    fn check(&self, text: &str) {
-        let expected = self.reference.encode(text, false).unwrap();
-        let tokenizer = self.ours();
-        let mut tokens = tokenizer.tokens(text).unwrap();
-        for (at, &id) in expected.get_ids().iter().enumerate() {
-            let (start, end) = expected.get_offsets()[at];
-            let expected = (id, start, end, expected.get_word_ids()[at]);
-            let found = tokens.next().map(|t| (t.id, t.start as usize, t.end as usize, Some(t.word)));
-            assert_eq!(found, Some(expected), "token {at} of {text:?}, {:?}", self.config);
-        }
-        assert_eq!(tokens.next(), None, "{text:?}");
-    }
-
-    /// Compares everything that an encoding holds.
-    fn check_encoding(&self, text: &str, pair: Option<&str>, truncation: Truncation, max_length: usize) {
-        let expected = match pair {
-            Some(pair) => self.reference.encode((text, pair), true),
-            None => self.reference.encode(text, true),
-        };
-        let mut ids = vec![0; max_length];
-        let mut types = vec![0; max_length];
-        let mut offsets = vec![Offsets::default(); max_length];
-        let mut words = vec![0; max_length];
-        let mut found = Encoding::new(&mut ids)
-            .with_token_type_ids(&mut types)
-            .with_offsets(&mut offsets)
-            .with_word_ids(&mut words);
-        let result = self.ours().encode(text, pair, truncation, &mut found);
-        let Ok(expected) = expected else {
-            assert!(result.is_err(), "{text:?} {pair:?}");
-            return;
-        };
-        if truncation == Truncation::DoNotTruncate && expected.len() > max_length {
-            let needed_tokens = expected.len();
-            assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens, given_tokens: max_length }));
-            return;
-        }
-        assert_eq!(result, Ok(()), "{text:?} {pair:?}");
-        assert_eq!(found.ids(), expected.get_ids(), "{text:?} {pair:?} {truncation:?} {max_length}");
-        assert!(found.token_type_ids().iter().map(|&t| u32::from(t)).eq(expected.get_type_ids().iter().copied()));
-        let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
-        assert_eq!(offsets, expected.get_offsets());
-        let expected_chars = match pair {
-            Some(pair) => self.reference.encode_char_offsets((text, pair), true),
-            None => self.reference.encode_char_offsets(text, true),
-        };
-        found.offsets_to_chars(text, pair);
-        let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
-        assert_eq!(offsets, expected_chars.unwrap().get_offsets(), "{text:?}");
-        let words: Vec<_> = found.word_ids().iter().map(|&word| (word != NO_WORD).then_some(word)).collect();
-        assert_eq!(words, expected.get_word_ids());
-    }
-
-    /// Compares overlapping windows. The reference cuts the same ones off a whole encoding.
-    fn check_windows(&self, text: &str, pair: Option<&str>, stride: usize, max_length: usize) {
-        let mut ids = vec![0; max_length];
-        let mut types = vec![0; max_length];
-        let mut offsets = vec![Offsets::default(); max_length];
-        let mut words = vec![0; max_length];
-        let encoding = Encoding::new(&mut ids)
-            .with_token_type_ids(&mut types)
-            .with_offsets(&mut offsets)
-            .with_word_ids(&mut words);
-        let tokenizer = self.ours();
-        let mut windows = tokenizer.windows(text, pair, stride, encoding).unwrap();
-
-        let first = self.reference.encode(text, false).unwrap();
-        let mut cut = pair.map_or(first.clone(), |pair| self.reference.encode(pair, false).unwrap());
-        let room = max_length - if pair.is_some() { 3 + first.len() } else { 2 };
-        cut.truncate(room, stride, tokenizers::TruncationDirection::Right);
-        for cut in std::iter::once(&cut).chain(cut.get_overflowing()) {
-            let start = if pair.is_some() { first.len() + 2 } else { 1 };
-            let found = windows.next().unwrap();
-            assert_eq!(found.len(), start + cut.len() + 1);
-            assert_eq!(found.ids()[start..found.len() - 1], *cut.get_ids());
-            assert_eq!(found.ids()[found.len() - 1], self.config.sep_token_id);
-            assert_eq!(found.token_type_ids()[found.len() - 1], u8::from(pair.is_some()));
-            let found_words = found.word_ids()[start..].iter().map(|&word| Some(word));
-            assert!(found_words.take(cut.len()).eq(cut.get_word_ids().iter().copied()));
-            let found_offsets = found.offsets()[start..].iter().map(|o| (o.start as usize, o.end as usize));
-            assert!(found_offsets.take(cut.len()).eq(cut.get_offsets().iter().copied()));
-            if pair.is_some() {
-                assert_eq!(found.ids()[1..=first.len()], *first.get_ids());
-            }
-        }
-        assert!(windows.next().is_none());
-    }
-
-    fn check_decode(&self, ids: &[u32]) {
-        for skip_special_tokens in [false, true] {
-            let mut found = String::new();
-            self.ours().decode(ids, skip_special_tokens, true, &mut found).unwrap();
-            assert_eq!(found, self.reference.decode(ids, skip_special_tokens).unwrap(), "{ids:?}");
-        }
-    }
-}
-
-/// A vocabulary in which each of `scalars` is a token, plain and with `##`, so that `[UNK]` hides nothing.
-fn vocabulary_of(scalars: impl Iterator<Item = char>) -> Vec<String> {
-    let mut tokens: Vec<String> = SPECIAL.map(String::from).into();
-    for c in scalars {
-        tokens.push(c.to_string());
-        tokens.push(format!("##{c}"));
-    }
-    tokens
-}
-
-/// What normalization makes of characters that are themselves not in a slice.
-fn with_mappings(scalars: &[char]) -> std::collections::BTreeSet<char> {
-    let mut all: std::collections::BTreeSet<char> = "axz!\u{302}\u{326}\u{302E}中".chars().collect();
-    for &c in scalars {
-        all.insert(c);
-        all.extend(c.to_lowercase());
-        unicode_normalization_alignments::char::decompose_canonical(c, |part| {
-            all.insert(part);
-            all.extend(part.to_lowercase());
-        });
-    }
-    all.retain(|c| !c.is_whitespace());
-    all
-}
+use random_text::{RandomText, any_text};
+use reference::{Both, vocabulary_of, with_mappings};
+use tokenizers::TruncationStrategy;
 
 fn check_every_scalar(step: usize) {
     let scalars: Vec<char> = ('\0'..=char::MAX).step_by(step).collect();
@@ -481,32 +297,25 @@ fn a_section_with_any_bit_flipped_never_panics() {
     }
 }
 
-/// Text that meets the corners: scripts, marks in any order, jamo, emoji sequences, controls, special tokens.
-fn any_text() -> impl Strategy<Value = String> {
-    let characters = prop_oneof![
-        4 => proptest::char::range(' ', '~'),
-        2 => proptest::char::range('\u{A0}', '\u{24F}'),
-        2 => proptest::char::range('\u{300}', '\u{36F}'),
-        2 => proptest::sample::select("\u{302E}\u{302F}\u{1D165}\u{1D166}\u{1D16D}\u{1D15F}\u{1D160}\u{1D1BB}\u{344}\u{F73}\u{F81}".chars().collect::<Vec<_>>()),
-        1 => proptest::char::range('\u{370}', '\u{5FF}'),
-        1 => proptest::char::range('\u{600}', '\u{DFF}'),
-        1 => proptest::char::range('\u{1100}', '\u{11FF}'),
-        1 => proptest::char::range('\u{AC00}', '\u{D7A3}'),
-        1 => proptest::char::range('\u{1E00}', '\u{206F}'),
-        1 => proptest::char::range('\u{3000}', '\u{9FFF}'),
-        1 => proptest::char::range('\u{F900}', '\u{FFFF}'),
-        1 => proptest::char::range('\u{1F300}', '\u{1FAFF}'),
-        1 => proptest::char::range('\u{1F1E6}', '\u{1F1FF}'),
-        1 => proptest::char::range('\u{2F800}', '\u{2FA1F}'),
-        1 => proptest::sample::select("\u{200B}\u{200C}\u{200D}\u{202A}\u{202E}\u{2066}\u{2069}\u{FE0F}\u{E0061}\u{0}\t\n\r\u{85}\u{FFFD}\u{130}\u{3A3}".chars().collect::<Vec<_>>()),
-        1 => proptest::char::any(),
-    ];
-    let piece = prop_oneof![
-        8 => proptest::collection::vec(characters, 0..12).prop_map(|characters| characters.into_iter().collect()),
-        1 => proptest::sample::select(vec![" ", "[MASK]", "[UNK]", "[SEP", "[CLS]", "don't", "👩\u{200D}🚀", "🏳️\u{200D}🌈"]).prop_map(String::from),
-        1 => proptest::collection::vec(proptest::char::range('\u{300}', '\u{36F}'), 0..150).prop_map(|marks| marks.into_iter().collect()),
-    ];
-    proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+#[test]
+#[ignore = "minutes: cargo test --release -p mbert-tests --test tokenizer -- --ignored ten_million"]
+fn ten_million_random_texts_are_treated_like_the_reference() {
+    let mut both: Vec<&Both> = SYNTHETIC.iter().collect();
+    both.extend(&*MULTILINGUAL);
+    let uncased = Both::load("bert-base-uncased", true);
+    both.extend(&uncased);
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let both = &both;
+            scope.spawn(move || {
+                let (mut random, mut text) = (RandomText(worker), String::new());
+                for i in 0..5_000_000 {
+                    random.write(&mut text);
+                    both[i % both.len()].check(&text);
+                }
+            });
+        }
+    });
 }
 
 /// A vocabulary of many single characters, and modes.
