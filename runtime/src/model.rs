@@ -11,7 +11,7 @@ use crate::format::tensor::{I8Matrix, I16s, I32s};
 use crate::format::u64_at;
 use crate::kernels::Kernels;
 use crate::ops::layer_norm::LayerNormScale;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, LinearShifts};
 use crate::ops::softmax::SoftmaxScale;
 use crate::tokenizer::{Tokenizer, Vocab};
 
@@ -29,16 +29,6 @@ pub struct Model<'a> {
     header: Header,
     manifest: Manifest<'a>,
     tokenizer: Tokenizer<'a>,
-}
-
-/// How far the sums of a linear layer, and the scales of its input rows, are shifted left: as far as its weights and the
-/// range of its input allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinearShifts {
-    /// See [`Linear`].
-    pub accumulator: u32,
-    /// 0 where rows are quantised from int16 values as they are.
-    pub scale: u32,
 }
 
 /// Constants outside the layers, in the order of their section.
@@ -73,11 +63,11 @@ impl Constants {
             self.decoder_exponent,
             self.decoder_shift as i32,
             pooler.accumulator as i32,
-            pooler.scale as i32,
+            pooler.output,
             seq_relationship.accumulator as i32,
-            seq_relationship.scale as i32,
+            seq_relationship.output,
             transform.accumulator as i32,
-            transform.scale as i32,
+            transform.output,
         ]
     }
 
@@ -100,6 +90,10 @@ impl Constants {
 pub struct LayerConstants {
     /// Attention scores → exponents.
     pub softmax: SoftmaxScale,
+    /// Values → context: `value_multiplier · 2^−value_exponent`.
+    pub value_multiplier: i32,
+    /// See above.
+    pub value_exponent: i32,
     /// Power of two between the residual and the sum before the attention layer norm.
     pub attention_sum_shift: u32,
     /// Power of two between the residual and the sum before the output layer norm.
@@ -116,7 +110,7 @@ pub struct LayerConstants {
 
 impl LayerConstants {
     /// int32 values in the section.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 14;
 
     /// The values of the section.
     pub fn emit(&self) -> [i32; Self::COUNT] {
@@ -125,16 +119,18 @@ impl LayerConstants {
         [
             self.softmax.multiplier,
             self.softmax.exponent,
+            self.value_multiplier,
+            self.value_exponent,
             self.attention_sum_shift as i32,
             self.output_sum_shift as i32,
             qkv.accumulator as i32,
-            qkv.scale as i32,
+            qkv.output,
             attention_output.accumulator as i32,
-            attention_output.scale as i32,
+            attention_output.output,
             intermediate.accumulator as i32,
-            intermediate.scale as i32,
+            intermediate.output,
             output.accumulator as i32,
-            output.scale as i32,
+            output.output,
         ]
     }
 
@@ -142,12 +138,14 @@ impl LayerConstants {
     fn parse(words: &I32s<'_>) -> Option<Self> {
         Some(Self {
             softmax: SoftmaxScale { multiplier: words.get(0), exponent: exponent(words.get(1))? },
-            attention_sum_shift: shift(words.get(2))?,
-            output_sum_shift: shift(words.get(3))?,
-            qkv: shifts(words, 4)?,
-            attention_output: shifts(words, 6)?,
-            intermediate: shifts(words, 8)?,
-            output: shifts(words, 10)?,
+            value_multiplier: words.get(2),
+            value_exponent: exponent(words.get(3))?,
+            attention_sum_shift: shift(words.get(4))?,
+            output_sum_shift: shift(words.get(5))?,
+            qkv: shifts(words, 6)?,
+            attention_output: shifts(words, 8)?,
+            intermediate: shifts(words, 10)?,
+            output: shifts(words, 12)?,
         })
     }
 }
@@ -157,7 +155,7 @@ fn shift(value: i32) -> Option<u32> {
 }
 
 fn shifts(words: &I32s<'_>, at: usize) -> Option<LinearShifts> {
-    Some(LinearShifts { accumulator: shift(words.get(at))?, scale: shift(words.get(at + 1))? })
+    Some(LinearShifts { accumulator: shift(words.get(at))?, output: exponent(words.get(at + 1))? })
 }
 
 fn exponent(value: i32) -> Option<i32> {
@@ -330,7 +328,7 @@ impl<'a> Model<'a> {
             weight: self.matrix(weight, layer),
             parameters: self.i32s(parameters, layer),
             parameter_stride,
-            accumulator_shift: shifts.accumulator,
+            shifts,
         }
     }
 

@@ -8,9 +8,9 @@ use super::layer::{add_and_norm, quantize_residual};
 use super::workspace::{QUERY_ROWS, Workspace, take};
 use crate::format::section::SectionKind;
 use crate::kernels::{Kernels, MatmulShape};
-use crate::model::Model;
-use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, saturate_i16};
-use crate::ops::linear::{Linear, QuantizedRows};
+use crate::model::{LayerConstants, Model};
+use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, saturate_i16, scale_by_power_of_two};
+use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::ops::softmax::{SoftmaxScale, softmax_row};
 use crate::trace::{Observer, Site};
@@ -26,17 +26,17 @@ pub(super) fn attention(
     use SectionKind::*;
     let config = &model.manifest().config;
     let (n, h, d) = (workspace.seq_len, usize::from(config.hidden_size), config.head_dim());
-    let Workspace { residual, input, input_scales: scales, scratch, .. } = workspace;
+    let Workspace { residual, input, input_scales: scales, shifts, scratch, .. } = workspace;
     let mut rest = &mut **scratch;
     let context: &mut [i16] = take(&mut rest, n * h);
 
     let constants = model.layer_constants(layer);
-    quantize_residual(&model.i16s(QkvInput, layer), constants.qkv, residual, input, scales, h);
-    let rows = QuantizedRows { values: input, scales, rows: n, group_size: h };
+    quantize_residual(&model.i16s(QkvInput, layer), residual, input, scales, shifts, h);
+    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
     let qkv = model.linear(QkvParameters, QkvWeight, layer, 2, constants.qkv);
     let mut head = Head::new(&mut rest, n, d);
     for index in 0..usize::from(config.num_attention_heads) {
-        head.project(kernels, &rows, &qkv, 3 * d * index);
+        head.project(kernels, &rows, &qkv, 3 * d * index, &constants);
         for first in (0..n).step_by(QUERY_ROWS) {
             let queries = first..(first + QUERY_ROWS).min(n);
             head.attend(kernels, constants.softmax, queries, |row, channel, value| {
@@ -49,7 +49,8 @@ pub(super) fn attention(
         observer.row(Site::Context { layer }, context);
         scales[row] = quantize_row(&mut input[row * h..][..h], |c| i32::from(context[c]) << ROW_SHIFT);
     }
-    let rows = QuantizedRows { values: input, scales, rows: n, group_size: h };
+    normalize_scales(scales, shifts);
+    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
     let output = model.linear(AttentionOutputParameters, AttentionOutputWeight, layer, 2, constants.attention_output);
     let shift = constants.attention_sum_shift;
     let norm = model.layer_norm(AttentionLayerNorm, layer);
@@ -95,7 +96,14 @@ impl<'w> Head<'w> {
     }
 
     /// Query, key and value of one head, whose weights begin at row `first`, quantised to int8.
-    fn project(&mut self, kernels: &Kernels, rows: &QuantizedRows<'_>, qkv: &Linear<'_>, first: usize) {
+    fn project(
+        &mut self,
+        kernels: &Kernels,
+        rows: &QuantizedRows<'_>,
+        qkv: &Linear<'_>,
+        first: usize,
+        constants: &LayerConstants,
+    ) {
         let (n, d) = (self.n, self.d);
         let (key, value) = (first + d, first + 2 * d);
         project_rows(kernels, rows, qkv, first, self.wide, self.query, self.query_scales, d);
@@ -104,15 +112,18 @@ impl<'w> Head<'w> {
         self.key_scales.iter_mut().for_each(|scale| *scale <<= self.key_shift);
 
         let wide = &mut *self.wide;
-        qkv.forward(kernels, rows, value..value + d, |row, channel, t| {
-            for (i, &t) in t.iter().enumerate() {
-                wide[(channel - value + i) * n + row] = t;
+        qkv.forward(kernels, rows, value..value + d, |row, channel, out| {
+            for (i, &out) in out.iter().enumerate() {
+                wide[(channel - value + i) * n + row] = out;
             }
         });
         for channel in 0..d {
             let column = &wide[channel * n..][..n];
             let largest = quantize_row(&mut self.value[channel * n..][..n], |token| column[token]);
-            self.value_scales[channel] = rounding_multiply_high(largest, qkv.multiplier(value + channel));
+            // Normalised first, so that small values keep their bits.
+            let shift = normalizing_shift(largest);
+            let scaled = rounding_multiply_high(largest << shift, constants.value_multiplier);
+            self.value_scales[channel] = scale_by_power_of_two(scaled, constants.value_exponent + shift as i32 - 32);
         }
     }
 
@@ -158,10 +169,8 @@ fn project_rows(
     scales: &mut [i32],
     d: usize,
 ) {
-    qkv.forward(kernels, rows, first..first + d, |row, channel, t| {
-        for (i, &t) in t.iter().enumerate() {
-            wide[row * d + channel - first + i] = rounding_multiply_high(t, qkv.multiplier(channel + i));
-        }
+    qkv.forward(kernels, rows, first..first + d, |row, channel, out| {
+        wide[row * d + channel - first..][..out.len()].copy_from_slice(out);
     });
     for ((out, wide), scale) in out.chunks_exact_mut(d).zip(wide.chunks_exact(d)).zip(scales) {
         *scale = quantize_row(out, |c| wide[c]);

@@ -10,7 +10,7 @@ use crate::kernels::Kernels;
 use crate::model::{GROUP_SIZE, Model};
 use crate::ops::activation::{activate, delta_table};
 use crate::ops::fixed_point::{rounding_multiply_high, saturate_i16};
-use crate::ops::linear::{Linear, QuantizedRows};
+use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::{Observer, Site};
 
@@ -25,11 +25,11 @@ pub(super) fn feed_forward(
     use SectionKind::*;
     let config = &model.manifest().config;
     let (n, h, f) = (workspace.seq_len, usize::from(config.hidden_size), usize::from(config.intermediate_size));
-    let Workspace { residual, input, input_scales, group_scales, scratch, .. } = workspace;
+    let Workspace { residual, input, input_scales, group_scales, shifts, scratch, .. } = workspace;
 
     let constants = model.layer_constants(layer);
-    quantize_residual(&model.i16s(IntermediateInput, layer), constants.intermediate, residual, input, input_scales, h);
-    let rows = QuantizedRows { values: input, scales: input_scales, rows: n, group_size: h };
+    quantize_residual(&model.i16s(IntermediateInput, layer), residual, input, input_scales, shifts, h);
+    let rows = QuantizedRows { values: input, scales: input_scales, shifts, group_size: h };
     let intermediate = model.linear(IntermediateParameters, IntermediateWeight, layer, 3, constants.intermediate);
     let delta = delta_table(config.hidden_act);
     for (group, first) in (0..f).step_by(GROUP_SIZE).enumerate() {
@@ -37,9 +37,9 @@ pub(super) fn feed_forward(
         // The group begins as int16, twice as wide as the int8 it is narrowed to, in room that the next group will use.
         let region = &mut scratch[first * n..][..2 * width * n];
         let wide: &mut [i16] = bytemuck::cast_slice_mut(region);
-        intermediate.forward(kernels, &rows, first..first + width, |row, channel, t| {
-            for (i, &t) in t.iter().enumerate() {
-                wide[row * width + channel - first + i] = activate_channel(&intermediate, delta, channel + i, t);
+        intermediate.forward(kernels, &rows, first..first + width, |row, channel, out| {
+            for (i, &out) in out.iter().enumerate() {
+                wide[row * width + channel - first + i] = activate_channel(&intermediate, delta, channel + i, out);
             }
         });
         for row in wide.chunks_exact(width) {
@@ -48,8 +48,9 @@ pub(super) fn feed_forward(
         narrow(region, width, &mut group_scales[group * n..][..n]);
     }
 
+    normalize_scales(group_scales, shifts);
     let activations = bytemuck::cast_slice(&scratch[..n * f]);
-    let rows = QuantizedRows { values: activations, scales: group_scales, rows: n, group_size: GROUP_SIZE };
+    let rows = QuantizedRows { values: activations, scales: group_scales, shifts, group_size: GROUP_SIZE };
     let output = model.linear(OutputParameters, OutputWeight, layer, 2, constants.output);
     let shift = constants.output_sum_shift;
     let norm = model.layer_norm(OutputLayerNorm, layer);
@@ -59,8 +60,8 @@ pub(super) fn feed_forward(
 
 /// One channel through the activation, to the int16 unit of the next layer's input.
 #[inline(always)]
-pub(crate) fn activate_channel(linear: &Linear<'_>, delta: Option<&[i16; 257]>, channel: usize, t: i32) -> i16 {
-    let activated = activate(delta, rounding_multiply_high(t, linear.multiplier(channel)));
+pub(crate) fn activate_channel(linear: &Linear<'_>, delta: Option<&[i16; 257]>, channel: usize, out: i32) -> i16 {
+    let activated = activate(delta, out);
     saturate_i16(rounding_multiply_high(activated << 8, linear.output_multiplier(channel)))
 }
 

@@ -5,10 +5,10 @@ use super::feed_forward::feed_forward;
 use super::workspace::Workspace;
 use crate::format::tensor::I16s;
 use crate::kernels::Kernels;
-use crate::model::{LayerNorm, LinearShifts, Model};
-use crate::ops::fixed_point::{rounding_multiply_high, rounding_shift_right, saturate_i16};
+use crate::model::{LayerNorm, Model};
+use crate::ops::fixed_point::{rounding_shift_right, saturate_i16};
 use crate::ops::layer_norm::layer_norm_i16;
-use crate::ops::linear::{Linear, QuantizedRows};
+use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
 use crate::ops::quantize::quantize_row;
 use crate::trace::{Observer, Site};
 
@@ -27,15 +27,16 @@ pub(super) fn layer(
 /// Quantises rows of the residual stream for a linear layer, through that layer's smoothing multipliers.
 pub(crate) fn quantize_residual(
     smoothing: &I16s<'_>,
-    shifts: LinearShifts,
     residual: &[i16],
     out: &mut [i8],
     scales: &mut [i32],
+    shifts: &mut [u8],
     h: usize,
 ) {
-    for ((row, out), scale) in residual.chunks_exact(h).zip(out.chunks_exact_mut(h)).zip(scales) {
-        *scale = quantize_row(out, |c| i32::from(row[c]) * i32::from(smoothing.get(c))) << shifts.scale;
+    for ((row, out), scale) in residual.chunks_exact(h).zip(out.chunks_exact_mut(h)).zip(&mut *scales) {
+        *scale = quantize_row(out, |c| i32::from(row[c]) * i32::from(smoothing.get(c)));
     }
+    normalize_scales(scales, shifts);
 }
 
 /// `residual ← layer_norm((residual + linear(rows)) · 2^−sum_shift)`.
@@ -50,10 +51,10 @@ pub(super) fn add_and_norm(
     (sum_site, norm_site): (Site, Site),
     observer: &mut impl Observer,
 ) {
-    let h = residual.len() / rows.rows;
-    linear.forward(kernels, rows, 0..h, |row, channel, t| {
-        for (i, (residual, &t)) in residual[row * h + channel..].iter_mut().zip(t).enumerate() {
-            let sum = rounding_multiply_high(t, linear.multiplier(channel + i)).wrapping_add(i32::from(*residual));
+    let h = residual.len() / rows.shifts.len();
+    linear.forward(kernels, rows, 0..h, |row, channel, out| {
+        for (residual, &out) in residual[row * h + channel..].iter_mut().zip(out) {
+            let sum = out.saturating_add(i32::from(*residual));
             *residual = saturate_i16(rounding_shift_right(sum, sum_shift));
         }
     });

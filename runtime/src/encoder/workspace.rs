@@ -4,7 +4,7 @@
 //! |------------|-----------------------------------------------------------------------------------------------|
 //! | `residual` | `2 · N · H`                                                                                   |
 //! | `input`    | `N · H`: int8 rows of the linear layer at work                                                |
-//! | `scales`   | `4 · N · (1 + ⌈F / 256⌉)`                                                                     |
+//! | `scales`   | `N · (5 + 4 · ⌈F / 256⌉)`                                                                     |
 //! | `scratch`  | the larger of attention, `N · (2 H + 7 d + 48) + 4 d`, and feed-forward, `N · (F + 256)` (H, F, d: hidden and intermediate size, head dimension) |
 
 use bytemuck::Pod;
@@ -24,6 +24,7 @@ pub struct Workspace<'w> {
     pub(crate) residual: &'w mut [i16],
     pub(crate) input: &'w mut [i8],
     pub(crate) input_scales: &'w mut [i32],
+    pub(crate) shifts: &'w mut [u8],
     pub(crate) group_scales: &'w mut [i32],
     pub(crate) scratch: &'w mut [u8],
     pub(crate) seq_len: usize,
@@ -36,6 +37,7 @@ impl<'w> Workspace<'w> {
         round_up(2 * seq_len * h)
             + round_up(seq_len * h)
             + round_up(4 * seq_len)
+            + round_up(seq_len)
             + round_up(4 * seq_len * groups(config))
             + round_up(scratch_bytes(config, seq_len))
             + ALIGNMENT
@@ -59,6 +61,7 @@ impl<'w> Workspace<'w> {
             residual: take(&mut rest, seq_len * h),
             input: take(&mut rest, seq_len * h),
             input_scales: take(&mut rest, seq_len),
+            shifts: take(&mut rest, seq_len),
             group_scales: take(&mut rest, seq_len * groups(config)),
             scratch: take(&mut rest, scratch_bytes(config, seq_len)),
             seq_len,

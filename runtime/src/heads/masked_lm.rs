@@ -49,7 +49,7 @@ pub fn masked_lm(
         }
     }
     let (h, count) = (usize::from(manifest.config.hidden_size), positions.len());
-    let Workspace { residual, input, input_scales, scratch, .. } = workspace;
+    let Workspace { residual, input, input_scales, shifts, scratch, .. } = workspace;
     let mut rest = &mut **scratch;
     let transformed: &mut [i16] = take(&mut rest, h);
     let rows: &mut [i8] = take(&mut rest, count * h);
@@ -60,7 +60,7 @@ pub fn masked_lm(
     let shift = constants.decoder_shift;
     for (i, &position) in positions.iter().enumerate() {
         let residual = &residual[position * h..][..h];
-        transform(model, kernels, residual, &mut input[..h], &mut input_scales[..1], transformed, observer);
+        transform(model, kernels, residual, row_of(input, input_scales, shifts, h), transformed, observer);
         let largest = quantize_row(&mut rows[i * h..][..h], |c| i32::from(transformed[c]) << ROW_SHIFT);
         let normalizing = normalizing_shift(largest);
         scales[i] = rounding_multiply_high(largest << normalizing, constants.decoder_multiplier);
@@ -108,12 +108,22 @@ pub fn observe_transform(
         return Err(ForwardError::MissingHead(Head::MaskedLm));
     }
     let h = usize::from(model.manifest().config.hidden_size);
-    let Workspace { residual, input, input_scales, scratch, .. } = workspace;
+    let Workspace { residual, input, input_scales, shifts, scratch, .. } = workspace;
     let transformed: &mut [i16] = take(&mut &mut **scratch, h);
     for residual in residual.chunks_exact(h) {
-        transform(model, kernels, residual, &mut input[..h], &mut input_scales[..1], transformed, observer);
+        transform(model, kernels, residual, row_of(input, input_scales, shifts, h), transformed, observer);
     }
     Ok(())
+}
+
+/// The memory of one row at the beginning of the workspace's.
+fn row_of<'r>(
+    input: &'r mut [i8],
+    scales: &'r mut [i32],
+    shifts: &'r mut [u8],
+    h: usize,
+) -> (&'r mut [i8], &'r mut [i32], &'r mut [u8]) {
+    (&mut input[..h], &mut scales[..1], &mut shifts[..1])
 }
 
 /// `BertPredictionHeadTransform`: linear layer, activation, layer norm, of one residual row.
@@ -121,21 +131,19 @@ fn transform(
     model: &Model<'_>,
     kernels: &Kernels,
     residual: &[i16],
-    input: &mut [i8],
-    scale: &mut [i32],
+    (input, scales, shifts): (&mut [i8], &mut [i32], &mut [u8]),
     out: &mut [i16],
     observer: &mut impl Observer,
 ) {
     use SectionKind::{TransformInput, TransformLayerNorm, TransformParameters, TransformWeight};
     let h = residual.len();
-    let shifts = model.constants().transform;
-    quantize_residual(&model.i16s(TransformInput, 0), shifts, residual, input, scale, h);
-    let rows = QuantizedRows { values: input, scales: scale, rows: 1, group_size: h };
-    let linear = model.linear(TransformParameters, TransformWeight, 0, 3, shifts);
+    quantize_residual(&model.i16s(TransformInput, 0), residual, input, scales, shifts, h);
+    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
+    let linear = model.linear(TransformParameters, TransformWeight, 0, 3, model.constants().transform);
     let delta = delta_table(model.manifest().config.hidden_act);
-    linear.forward(kernels, &rows, 0..h, |_, channel, t| {
-        for (i, &t) in t.iter().enumerate() {
-            out[channel + i] = activate_channel(&linear, delta, channel + i, t);
+    linear.forward(kernels, &rows, 0..h, |_, channel, outputs| {
+        for (i, &output) in outputs.iter().enumerate() {
+            out[channel + i] = activate_channel(&linear, delta, channel + i, output);
         }
     });
     observer.row(Site::Transform, out);

@@ -6,8 +6,7 @@ use crate::error::{ForwardError, Head};
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::Model;
-use crate::ops::fixed_point::rounding_multiply_high;
-use crate::ops::linear::QuantizedRows;
+use crate::ops::linear::{QuantizedRows, normalize_scales};
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};
 use crate::trace::Observer;
 
@@ -26,16 +25,14 @@ pub fn next_sentence(
         return Err(ForwardError::MissingHead(Head::NextSentence));
     }
     let (pooled, input) = pool_and_spare_row(model, kernels, workspace)?;
-    let scale = [quantize_row(input, |c| i32::from(pooled[c]) << ROW_SHIFT)];
-    let rows = QuantizedRows { values: input, scales: &scale, rows: 1, group_size: input.len() };
-    let shifts = model.constants().seq_relationship;
-    let linear = model.linear(SectionKind::SeqRelationshipParameters, SectionKind::SeqRelationshipWeight, 0, 2, shifts);
+    let (mut scales, mut shifts) = ([quantize_row(input, |c| i32::from(pooled[c]) << ROW_SHIFT)], [0]);
+    normalize_scales(&mut scales, &mut shifts);
+    let rows = QuantizedRows { values: input, scales: &scales, shifts: &shifts, group_size: input.len() };
+    let of_head = model.constants().seq_relationship;
+    let linear =
+        model.linear(SectionKind::SeqRelationshipParameters, SectionKind::SeqRelationshipWeight, 0, 2, of_head);
     let mut logits = [0; 2];
-    linear.forward(kernels, &rows, 0..2, |_, channel, t| {
-        for (i, &t) in t.iter().enumerate() {
-            logits[channel + i] = rounding_multiply_high(t, linear.multiplier(channel + i));
-        }
-    });
+    linear.forward(kernels, &rows, 0..2, |_, channel, out| logits[channel..][..out.len()].copy_from_slice(out));
     for logit in logits {
         observer.seq_relationship_logit(logit);
     }

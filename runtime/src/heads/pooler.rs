@@ -7,7 +7,6 @@ use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::Model;
 use crate::ops::activation::tanh;
-use crate::ops::fixed_point::rounding_multiply_high;
 use crate::ops::linear::QuantizedRows;
 
 /// Fraction bits of the pooled output.
@@ -38,17 +37,16 @@ pub(super) fn pool_and_spare_row<'w>(
         return Err(ForwardError::MissingHead(Head::Pooler));
     }
     let h = usize::from(manifest.config.hidden_size);
-    let Workspace { residual, input, input_scales, scratch, .. } = workspace;
+    let Workspace { residual, input, input_scales, shifts, scratch, .. } = workspace;
     let mut rest = &mut **scratch;
     let pooled: &mut [i16] = take(&mut rest, h);
-    let (input, scale) = (&mut input[..h], &mut input_scales[..1]);
-    let shifts = model.constants().pooler;
-    quantize_residual(&model.i16s(PoolerInput, 0), shifts, &residual[..h], input, scale, h);
-    let rows = QuantizedRows { values: input, scales: scale, rows: 1, group_size: h };
-    let linear = model.linear(PoolerParameters, PoolerWeight, 0, 2, shifts);
-    linear.forward(kernels, &rows, 0..h, |_, channel, t| {
-        for (i, &t) in t.iter().enumerate() {
-            pooled[channel + i] = tanh(rounding_multiply_high(t, linear.multiplier(channel + i)));
+    let (input, scales, shifts) = (&mut input[..h], &mut input_scales[..1], &mut shifts[..1]);
+    quantize_residual(&model.i16s(PoolerInput, 0), &residual[..h], input, scales, shifts, h);
+    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
+    let linear = model.linear(PoolerParameters, PoolerWeight, 0, 2, model.constants().pooler);
+    linear.forward(kernels, &rows, 0..h, |_, channel, out| {
+        for (pooled, &out) in pooled[channel..].iter_mut().zip(out) {
+            *pooled = tanh(out);
         }
     });
     Ok((pooled, input))

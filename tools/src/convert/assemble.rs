@@ -6,8 +6,9 @@ use mbert_runtime::format::layout::{TILE_CHANNELS, WeightLayout};
 use mbert_runtime::format::manifest::Manifest;
 use mbert_runtime::format::section::SectionKind;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
-use mbert_runtime::model::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants, LinearShifts};
+use mbert_runtime::model::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants};
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
+use mbert_runtime::ops::linear::LinearShifts;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::ops::quantize::ROW_SHIFT;
 use mbert_runtime::ops::softmax::SoftmaxScale;
@@ -16,14 +17,16 @@ use super::blob::{BlobBuilder, SIGNATURE_BYTES};
 use super::calibrate::Statistics;
 use super::checkpoint::{Checkpoint, Module};
 use super::quantize::{
-    InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, common_unit,
-    largest_accumulator_shift, layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
+    InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, largest_accumulator_shift,
+    layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
 };
 use super::smooth::factors;
-use super::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_bounds, layer_norm_fraction_bits};
+use super::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_fraction_bits};
 
 /// Largest int32.
 const LARGEST_MULTIPLIER: f64 = 2147483647.0;
+/// How much finer the outputs of query, key and value are than one step of a sum over an input row of full range.
+const QKV_EXTRA_BITS: i32 = 2;
 
 /// Quantisation error of one tensor.
 #[derive(Clone, Debug)]
@@ -178,22 +181,13 @@ impl Assembly<'_> {
         Ok(maxima.into_iter().map(f64::from).collect())
     }
 
-    /// Smoothing of linear layers that read the residual stream behind a layer norm, from the largest magnitudes of its channels.
-    fn residual_smoothing(
-        &self,
-        maxima: Option<&[f64]>,
-        modules: &[Module],
-        layer_norm: Module,
-        unit: f64,
-    ) -> Result<InputSmoothing> {
-        let gamma = self.checkpoint.tensor(&layer_norm.weight())?.to_vec();
-        let beta = self.checkpoint.tensor(&layer_norm.bias())?.to_vec();
-        let bounds: Vec<f64> = layer_norm_bounds(&gamma, &beta).into_iter().map(|bound| bound / unit + 1.0).collect();
+    /// Smoothing of linear layers that read the residual stream, from the largest magnitudes of its channels.
+    fn residual_smoothing(&self, maxima: Option<&[f64]>, modules: &[Module], unit: f64) -> Result<InputSmoothing> {
         let factors = match maxima {
             Some(maxima) => factors(maxima, &self.column_maxima(modules)?),
-            None => vec![1.0; gamma.len()],
+            None => vec![1.0; self.checkpoint.config.hidden_size.into()],
         };
-        Ok(InputSmoothing::new(&factors, unit, &bounds))
+        Ok(InputSmoothing::new(&factors, unit))
     }
 }
 
@@ -227,7 +221,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let mut tables = Vec::new();
         for module in [Module::WordEmbeddings, Module::PositionEmbeddings, Module::TokenTypeEmbeddings] {
             let tensor = self.checkpoint.tensor(&module.weight())?;
-            let matrix = quantize_matrix(tensor.rows(), self.h, |row, out| tensor.row(row, out), None, |_| 0.0);
+            let matrix = quantize_matrix(tensor.rows(), self.h, |row, out| tensor.row(row, out), None);
             self.done(module, None, &matrix);
             tables.push(matrix);
         }
@@ -268,14 +262,18 @@ impl<P: Fn(u64)> Builder<'_, P> {
         Ok(unit)
     }
 
-    /// Quantises one linear layer.
-    fn linear(&mut self, module: Module, layer: Option<usize>, input: LinearInput<'_>) -> Result<QuantizedLinear> {
+    /// Quantises one linear layer; returns its bias too.
+    fn linear(
+        &mut self,
+        module: Module,
+        layer: Option<usize>,
+        input: LinearInput<'_>,
+    ) -> Result<(QuantizedLinear, Vec<f32>)> {
         let weight = self.checkpoint.tensor(&module.weight())?;
-        let bias = self.checkpoint.tensor(&module.bias())?.to_vec();
         let row = |row, out: &mut [f32]| weight.row(row, out);
-        let linear = quantize_linear(&LinearSource { n: weight.rows(), row, bias: &bias, input });
+        let linear = quantize_linear(&LinearSource { n: weight.rows(), row, input });
         self.done(module, layer, &linear.weight);
-        Ok(linear)
+        Ok((linear, self.checkpoint.tensor(&module.bias())?.to_vec()))
     }
 
     /// Quantises and adds a linear layer whose outputs all have one unit.
@@ -287,12 +285,12 @@ impl<P: Fn(u64)> Builder<'_, P> {
         input: LinearInput<'_>,
         output_unit: f64,
     ) -> Result<LinearShifts> {
-        let linear = self.linear(module, layer, input)?;
-        let multipliers = to_unit(&linear.units, output_unit, module)?;
+        let (linear, bias) = self.linear(module, layer, input)?;
+        let scale = linear.scale_to(&bias, |_| output_unit, module)?;
         let layer = layer.unwrap_or(0);
-        self.blob.i32s(parameters, layer, 2, &interleave([&linear.bias, &multipliers]));
+        self.blob.i32s(parameters, layer, 2, &interleave([&scale.bias, &scale.multipliers]));
         self.blob.matrix(weight, layer, input.factors.len(), linear.weight.values, self.assembly.layout);
-        Ok(linear.shifts)
+        Ok(scale.shifts)
     }
 
     /// Quantises and adds a linear layer with activation, whose outputs are divided by `output_factors`; returns what they
@@ -306,9 +304,9 @@ impl<P: Fn(u64)> Builder<'_, P> {
         output_factors: &[f64],
         output_unit: f64,
     ) -> Result<(LinearShifts, Vec<f64>)> {
-        let linear = self.linear(module, layer, input)?;
-        let into_activation =
-            to_unit(&linear.units, libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32)), module)?;
+        let (linear, bias) = self.linear(module, layer, input)?;
+        let into_activation = libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32));
+        let scale = linear.scale_to(&bias, |_| into_activation, module)?;
         // The activation's output is shifted left by 8 before it is multiplied.
         let step = libm::ldexp(1.0, -(ACTIVATION_OUTPUT_FRACTION_BITS as i32) - 8);
         let out_of_activation = output_factors
@@ -318,9 +316,9 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let exact = |multiplier: &i32| libm::ldexp(step, 32) / (f64::from(*multiplier) * output_unit);
         let factors = out_of_activation.iter().map(exact).collect();
         let layer = layer.unwrap_or(0);
-        self.blob.i32s(parameters, layer, 3, &interleave([&linear.bias, &into_activation, &out_of_activation]));
+        self.blob.i32s(parameters, layer, 3, &interleave([&scale.bias, &scale.multipliers, &out_of_activation]));
         self.blob.matrix(weight, layer, self.h, linear.weight.values, self.assembly.layout);
-        Ok((linear.shifts, factors))
+        Ok((scale.shifts, factors))
     }
 
     fn layer(&mut self, layer: usize) -> Result<()> {
@@ -331,14 +329,12 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let index = Some(layer);
         self.blob.i32s(LayerConstants, layer, 1, &[0; RuntimeLayerConstants::COUNT]);
 
-        let before = layer.checked_sub(1).map_or(Module::EmbeddingsLayerNorm, Module::OutputLayerNorm);
-        let qkv =
-            self.qkv(layer, statistics.map(|statistics| &statistics.hidden[..]), before, &units, &context_factors)?;
+        let qkv = self.qkv(layer, statistics.map(|statistics| &statistics.hidden[..]), &units, &context_factors)?;
         let attention_output = self.plain_linear(
             (AttentionOutputParameters, AttentionOutputWeight),
             Module::AttentionOutput(layer),
             index,
-            int16_input(&context_factors, qkv.context_unit),
+            int16_input(&context_factors, units.context),
             units.input,
         )?;
         self.layer_norm(AttentionLayerNorm, layer, Module::AttentionLayerNorm(layer), units.attention_sum())?;
@@ -346,7 +342,6 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let smoothing = self.assembly.residual_smoothing(
             statistics.map(|statistics| &statistics.attention_hidden[..]),
             &[Module::Intermediate(layer)],
-            Module::AttentionLayerNorm(layer),
             units.attention_hidden,
         )?;
         self.blob.i16s(IntermediateInput, layer, &smoothing.multipliers);
@@ -368,6 +363,8 @@ impl<P: Fn(u64)> Builder<'_, P> {
         self.layer_norm(OutputLayerNorm, layer, Module::OutputLayerNorm(layer), units.output_sum())?;
         let constants = RuntimeLayerConstants {
             softmax: qkv.softmax,
+            value_multiplier: qkv.value.0,
+            value_exponent: qkv.value.1,
             attention_sum_shift: units.attention_sum_shift,
             output_sum_shift: units.output_sum_shift,
             qkv: qkv.shifts,
@@ -384,13 +381,12 @@ impl<P: Fn(u64)> Builder<'_, P> {
         &mut self,
         layer: usize,
         maxima: Option<&[f64]>,
-        before: Module,
         units: &LayerUnits,
         context_factors: &[f64],
     ) -> Result<Qkv> {
         use SectionKind::{QkvInput, QkvParameters, QkvWeight};
         let modules = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
-        let smoothing = self.assembly.residual_smoothing(maxima, &modules, before, units.input)?;
+        let smoothing = self.assembly.residual_smoothing(maxima, &modules, units.input)?;
         let [query, key, value] = modules.map(|module| self.checkpoint.tensor(&module.weight()));
         let tensors = [query?, key?, value?];
         let head_dim = self.checkpoint.config.head_dim();
@@ -406,45 +402,46 @@ impl<P: Fn(u64)> Builder<'_, P> {
             let (part, row) = part(index);
             tensors[part].row(row, out);
         };
-        let linear = quantize_linear(&LinearSource { n: 3 * self.h, row, bias: &bias, input: smoothing.input() });
+        let linear = quantize_linear(&LinearSource { n: 3 * self.h, row, input: smoothing.input() });
         (self.progress)(linear.weight.values.len() as u64);
         for (number, module) in modules.into_iter().enumerate() {
             let of_part = (0..3 * self.h).filter(|&row| part(row).0 == number).map(|row| &linear.weight.noise[row]);
             self.noise.push(TensorNoise { name: module.weight(), layer: Some(layer), noise: Noise::sum(of_part) });
         }
 
-        // Query and key each have one unit. The largest value of a channel is stated in 2⁻⁸ of a step of the context, per 127 of its
-        // int8; where attention averages large values to small contexts, that step is widened until this can be expressed.
+        // Query, key and value each have one unit, in which typical outputs have some 16 bits. That of values is smoothed, as the context.
         let channel_unit = |row: usize| match part(row) {
-            (2, channel) => libm::ldexp(linear.units[row] / (127.0 * context_factors[channel]), 8),
+            (2, channel) => linear.units[row] / context_factors[channel],
             _ => linear.units[row],
         };
         let unit_of = |number: usize| {
-            let units: Vec<f64> = (0..3 * self.h).filter(|&row| part(row).0 == number).map(channel_unit).collect();
-            common_unit(&units)
+            let units = (0..3 * self.h).filter(|&row| part(row).0 == number).map(channel_unit);
+            libm::ldexp(units.fold(f64::MIN_POSITIVE, f64::max), -QKV_EXTRA_BITS)
         };
-        let common = [unit_of(0), unit_of(1), units.context.max(unit_of(2))];
-        let multipliers = (0..3 * self.h)
-            .map(|row| multiplier(channel_unit(row) / common[part(row).0], modules[part(row).0]))
-            .collect::<Result<Vec<_>>>()?;
+        let common = [unit_of(0), unit_of(1), unit_of(2)];
+        let output_unit = |row: usize| match part(row) {
+            (2, channel) => common[2] * context_factors[channel],
+            (part, _) => common[part],
+        };
+        let scale = linear.scale_to(&bias, output_unit, Module::Query(layer))?;
         let score = 256.0 * core::f64::consts::LOG2_E / libm::sqrt(head_dim as f64) * common[0] * common[1];
         let (multiplier, exponent) = mantissa_and_exponent(score / (127.0 * 127.0));
+        // A channel's largest value becomes 2⁸ steps of the context per 127 of its int8: see `attention`.
+        let value = mantissa_and_exponent(libm::ldexp(common[2] / (127.0 * units.context), 8));
 
         self.blob.i16s(QkvInput, layer, &smoothing.multipliers);
-        self.blob.i32s(QkvParameters, layer, 2, &interleave([&linear.bias, &multipliers]));
+        self.blob.i32s(QkvParameters, layer, 2, &interleave([&scale.bias, &scale.multipliers]));
         // A head's rows are computed apart, so they must be whole tiles to be packed.
         let whole_tiles = head_dim.is_multiple_of(TILE_CHANNELS);
         let layout = if whole_tiles { self.assembly.layout } else { WeightLayout::RowMajor };
         self.blob.matrix(QkvWeight, layer, self.h, linear.weight.values, layout);
-        Ok(Qkv { shifts: linear.shifts, context_unit: common[2], softmax: SoftmaxScale { multiplier, exponent } })
+        Ok(Qkv { shifts: scale.shifts, value, softmax: SoftmaxScale { multiplier, exponent } })
     }
 
     /// Smoothing of a head's first linear layer, which reads the last hidden state.
     fn last_hidden_smoothing(&self, module: Module) -> Result<InputSmoothing> {
         let maxima = self.assembly.statistics.map(|statistics| &statistics.last_hidden[..]);
-        let layers = usize::from(self.checkpoint.config.num_hidden_layers);
-        let before = Module::OutputLayerNorm(layers - 1);
-        self.assembly.residual_smoothing(maxima, &[module], before, self.units.last_hidden)
+        self.assembly.residual_smoothing(maxima, &[module], self.units.last_hidden)
     }
 
     /// Pooler and next-sentence head: their shifts.
@@ -500,16 +497,11 @@ impl<P: Fn(u64)> Builder<'_, P> {
 /// What the rest of a layer needs to know of query, key and value.
 struct Qkv {
     shifts: LinearShifts,
-    context_unit: f64,
+    value: (i32, i32),
     softmax: SoftmaxScale,
 }
 
 /// int16 values as a linear layer reads them.
 fn int16_input(factors: &[f64], unit: f64) -> LinearInput<'_> {
-    LinearInput { factors, unit: libm::ldexp(unit, -(ROW_SHIFT as i32)), scale_shift: 0 }
-}
-
-/// The multiplier of every channel to a common unit.
-fn to_unit(units: &[f64], unit: f64, module: Module) -> Result<Vec<i32>> {
-    units.iter().map(|channel| multiplier(channel / unit, module)).collect()
+    LinearInput { factors, unit: libm::ldexp(unit, -(ROW_SHIFT as i32)) }
 }

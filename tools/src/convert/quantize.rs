@@ -1,17 +1,16 @@
 //! Float tensors to int8 with fixed-point parameters, in float64, which rounds alike on every machine.
 
 use anyhow::{Result, ensure};
-use mbert_runtime::model::LinearShifts;
-use mbert_runtime::ops::fixed_point::{accumulator_shift, normalizing_shift};
+use mbert_runtime::ops::fixed_point::normalizing_shift;
 use mbert_runtime::ops::layer_norm::NORMALIZED_FRACTION_BITS;
+use mbert_runtime::ops::linear::LinearShifts;
 
 use super::checkpoint::Module;
 use super::units::layer_norm_fraction_bits;
 
 const TWO_POW_31: f64 = 2147483648.0;
-const TWO_POW_32: f64 = 4294967296.0;
-/// Biases are kept below it, so that sum and bias together fit int32.
-const BIAS_LIMIT: f64 = 536870912.0;
+/// Biases are kept below it.
+const BIAS_LIMIT: f64 = 1073741824.0;
 const SMALLEST_SCALE: f64 = 1e-30;
 const THREADS: usize = 2;
 
@@ -55,15 +54,15 @@ pub struct QuantizedMatrix {
     pub noise: Vec<Noise>,
 }
 
-/// Quantises every row of a matrix to −127..=127 with a scale of its own, at least `smallest_scale(row)`.
+/// Quantises every row of a matrix to −127..=127 with a scale of its own.
 ///
-/// `row(index, out)` writes the float values of a row. Rows are independent, so threads do not change the result.
+/// `row(index, out)` writes the float values of a row, which are multiplied with the factors of their columns. Rows are independent, so threads do not
+/// change the result.
 pub fn quantize_matrix(
     rows: usize,
     columns: usize,
     row: impl Fn(usize, &mut [f32]) + Sync,
     column_factor: Option<&[f64]>,
-    smallest_scale: impl Fn(usize) -> f64 + Sync,
 ) -> QuantizedMatrix {
     let mut values = vec![0i8; rows * columns];
     let mut scales = vec![(0.0, Noise::default()); rows];
@@ -71,7 +70,7 @@ pub fn quantize_matrix(
     std::thread::scope(|scope| {
         let parts = values.chunks_mut(rows_per_thread * columns).zip(scales.chunks_mut(rows_per_thread));
         for (part, (values, scales)) in parts.enumerate() {
-            let (row, smallest_scale) = (&row, &smallest_scale);
+            let row = &row;
             scope.spawn(move || {
                 let mut float = vec![0.0f32; columns];
                 let mut scaled = vec![0.0f64; columns];
@@ -86,7 +85,7 @@ pub fn quantize_matrix(
                         }
                         None => scaled.iter_mut().zip(&float).for_each(|(scaled, &value)| *scaled = f64::from(value)),
                     }
-                    *scale = quantize_row(&scaled, smallest_scale(index), values);
+                    *scale = quantize_row(&scaled, values);
                 }
             });
         }
@@ -95,9 +94,9 @@ pub fn quantize_matrix(
     QuantizedMatrix { values, scales, noise }
 }
 
-fn quantize_row(row: &[f64], smallest_scale: f64, out: &mut [i8]) -> (f64, Noise) {
+fn quantize_row(row: &[f64], out: &mut [i8]) -> (f64, Noise) {
     let largest = row.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-    let scale = (largest / 127.0).max(smallest_scale).max(SMALLEST_SCALE);
+    let scale = (largest / 127.0).max(SMALLEST_SCALE);
     let mut noise = Noise::default();
     for (out, value) in out.iter_mut().zip(row) {
         let rounded = (value / scale).round_ties_even();
@@ -108,17 +107,49 @@ fn quantize_row(row: &[f64], smallest_scale: f64, out: &mut [i8]) -> (f64, Noise
     (scale, noise)
 }
 
-/// A linear layer in fixed point.
+/// A linear layer with int8 weights.
 #[derive(Clone, Debug)]
 pub struct QuantizedLinear {
     /// int8 `[N, K]`, row-major.
     pub weight: QuantizedMatrix,
-    /// Bias of each channel in its unit.
-    pub bias: Vec<i32>,
-    /// Real value of one step of `t` in each channel: see `mbert_runtime::ops::linear`.
+    /// Real value of one step of `t` in each channel, for a row whose scales were not shifted: see `mbert_runtime::ops::linear`.
     pub units: Vec<f64>,
-    /// Shifts of its sums and of its input's scales.
+    /// Accumulator shift.
+    pub accumulator_shift: u32,
+}
+
+/// What becomes of the sums of a linear layer.
+#[derive(Clone, Debug)]
+pub struct OutputScale {
+    /// Bias of each channel, in the unit of the output.
+    pub bias: Vec<i32>,
+    /// Multiplier of each channel.
+    pub multipliers: Vec<i32>,
+    /// Accumulator and output shift.
     pub shifts: LinearShifts,
+}
+
+impl QuantizedLinear {
+    /// Bias and multiplier of each channel to an output of which one step is `output_unit(channel)`.
+    ///
+    /// # Errors
+    ///
+    /// A bias that cannot be expressed in that unit.
+    pub fn scale_to(&self, bias: &[f32], output_unit: impl Fn(usize) -> f64, module: Module) -> Result<OutputScale> {
+        let ratios: Vec<f64> = self.units.iter().enumerate().map(|(n, unit)| unit / output_unit(n)).collect();
+        let largest = ratios.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        // The largest multiplier gets 31 bits.
+        let output = libm::ilogb(largest) + 2;
+        let multipliers =
+            ratios.iter().map(|ratio| multiplier(libm::ldexp(*ratio, -output), module)).collect::<Result<_>>()?;
+        let bias = bias.iter().enumerate().map(|(n, bias)| {
+            let bias = (f64::from(*bias) / output_unit(n)).round_ties_even();
+            ensure!(bias.abs() < BIAS_LIMIT, "{}: bias {n} is out of range for fixed point", module.bias());
+            Ok(bias as i32)
+        });
+        let shifts = LinearShifts { accumulator: self.accumulator_shift, output };
+        Ok(OutputScale { bias: bias.collect::<Result<_>>()?, multipliers, shifts })
+    }
 }
 
 /// A linear layer's float tensors and what it reads.
@@ -127,8 +158,6 @@ pub struct LinearSource<'a, F> {
     pub n: usize,
     /// Writes a row of the weight.
     pub row: F,
-    /// Bias of each output channel.
-    pub bias: &'a [f32],
     /// What it reads.
     pub input: LinearInput<'a>,
 }
@@ -140,8 +169,6 @@ pub struct LinearInput<'a> {
     pub factors: &'a [f64],
     /// Real value of one step of the values from which rows are quantised.
     pub unit: f64,
-    /// How far the scales of those rows can be shifted left.
-    pub scale_shift: u32,
 }
 
 /// The largest accumulator shift with which no input can overflow a sum over these rows: `127 · Σ |w| · 2^shift < 2³¹`.
@@ -150,41 +177,26 @@ pub fn largest_accumulator_shift(weight: &[i8], columns: usize) -> u32 {
     normalizing_shift(sums.max().unwrap_or(0).max(1) * 127)
 }
 
-/// Quantises a linear layer.
+/// Quantises the weights of a linear layer.
 pub fn quantize_linear<F: Fn(usize, &mut [f32]) + Sync>(source: &LinearSource<'_, F>) -> QuantizedLinear {
     let k = source.input.factors.len();
-    let unit = |shift: u32| libm::ldexp(source.input.unit / 127.0, 32 - shift as i32 - source.input.scale_shift as i32);
-    let smallest_shift = accumulator_shift(k);
-    let bias = |channel: usize| f64::from(source.bias[channel]);
-    let weight = quantize_matrix(source.n, k, &source.row, Some(source.input.factors), |channel| {
-        bias(channel).abs() / (BIAS_LIMIT * unit(smallest_shift))
-    });
-    // As fine as the sums allow, but not finer than the biases allow.
-    let bias_fits = |shift: &u32| {
-        weight.scales.iter().enumerate().all(|(n, scale)| bias(n).abs() <= BIAS_LIMIT * scale * unit(*shift))
-    };
-    let largest_shift = largest_accumulator_shift(&weight.values, k);
-    let shift = (smallest_shift..=largest_shift).rev().find(bias_fits).unwrap_or(smallest_shift);
-    let units: Vec<f64> = weight.scales.iter().map(|scale| scale * unit(shift)).collect();
-    let bias = units.iter().enumerate().map(|(n, unit)| (bias(n) / unit).round_ties_even() as i32).collect();
-    QuantizedLinear {
-        weight,
-        bias,
-        units,
-        shifts: LinearShifts { accumulator: shift, scale: source.input.scale_shift },
-    }
+    let weight = quantize_matrix(source.n, k, &source.row, Some(source.input.factors));
+    let accumulator_shift = largest_accumulator_shift(&weight.values, k);
+    let unit = libm::ldexp(source.input.unit / 127.0, 32 - accumulator_shift as i32);
+    let units = weight.scales.iter().map(|scale| scale * unit).collect();
+    QuantizedLinear { weight, units, accumulator_shift }
 }
 
 /// The multiplier for `rounding_multiply_high` that stands for `factor`: `factor · 2³²`.
 ///
 /// # Errors
 ///
-/// If it does not fit: values that large saturate whatever they are multiplied with, so the checkpoint is broken.
+/// If it does not fit.
 pub fn multiplier(factor: f64, module: Module) -> Result<i32> {
     let multiplier = libm::ldexp(factor, 32).round_ties_even();
     ensure!(
         (0.0..TWO_POW_31).contains(&multiplier),
-        "{}: its outputs are too large for fixed point (multiplier {multiplier:e}); are the weights those of a trained model?",
+        "{}: a multiplier of {multiplier:e} is out of range for fixed point; are the weights those of a trained model?",
         module.weight()
     );
     Ok(multiplier as i32)
@@ -200,11 +212,6 @@ pub fn mantissa_and_exponent(value: f64) -> (i32, i32) {
     if mantissa >= TWO_POW_31 { (1 << 30, exponent - 1) } else { (mantissa as i32, exponent) }
 }
 
-/// The largest unit of some channels, enlarged so that every channel's multiplier to it stays below 2³¹.
-pub fn common_unit(units: &[f64]) -> f64 {
-    units.iter().fold(0.0f64, |largest, &unit| largest.max(unit)) * TWO_POW_32 / (TWO_POW_31 - 1.0)
-}
-
 /// Smoothing of a linear layer that reads the residual stream: int16 multipliers, and what they amount to.
 #[derive(Clone, Debug)]
 pub struct InputSmoothing {
@@ -214,27 +221,22 @@ pub struct InputSmoothing {
     pub factors: Vec<f64>,
     /// Real value of one step of `value · multiplier`, after the division.
     pub unit: f64,
-    /// How far a row's magnitude can be shifted left: what no row can exceed stays below 2³¹.
-    pub scale_shift: u32,
 }
 
 impl InputSmoothing {
-    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream, `bounds`
-    /// what each of its channels can never exceed, in such steps.
-    pub fn new(factors: &[f64], unit: f64, bounds: &[f64]) -> Self {
+    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream.
+    pub fn new(factors: &[f64], unit: f64) -> Self {
         let smallest = factors.iter().copied().fold(f64::INFINITY, f64::min);
         let multipliers: Vec<i16> =
             factors.iter().map(|factor| (32767.0 * smallest / factor).round_ties_even().max(1.0) as i16).collect();
         let unit_out = unit / smallest / 32767.0;
         let factors = multipliers.iter().map(|&multiplier| unit / (f64::from(multiplier) * unit_out)).collect();
-        let largest = multipliers.iter().zip(bounds).map(|(&m, bound)| f64::from(m) * bound).fold(1.0, f64::max);
-        let scale_shift = normalizing_shift(largest.min(TWO_POW_31 - 1.0) as i32);
-        Self { multipliers, factors, unit: unit_out, scale_shift }
+        Self { multipliers, factors, unit: unit_out }
     }
 
     /// As a linear layer reads it.
     pub fn input(&self) -> LinearInput<'_> {
-        LinearInput { factors: &self.factors, unit: self.unit, scale_shift: self.scale_shift }
+        LinearInput { factors: &self.factors, unit: self.unit }
     }
 }
 
@@ -272,7 +274,7 @@ mod tests {
         let row = |index: usize, out: &mut [f32]| {
             out.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32 - 3.3) * (index as f32 + 0.1));
         };
-        let matrix = quantize_matrix(5, 9, row, None, |_| 0.0);
+        let matrix = quantize_matrix(5, 9, row, None);
         let mut float = [0.0; 9];
         for index in 0..5 {
             row(index, &mut float);
@@ -284,15 +286,24 @@ mod tests {
 
     #[test]
     fn row_of_zeros_keeps_its_bias() {
-        let source = LinearSource {
-            n: 1,
-            row: |_, out: &mut [f32]| out.fill(0.0),
-            bias: &[2.5],
-            input: LinearInput { factors: &[1.0; 4], unit: 1e-6, scale_shift: 0 },
-        };
-        let linear = quantize_linear(&source);
-        assert!((f64::from(linear.bias[0]) * linear.units[0] - 2.5).abs() < 1e-6);
-        assert_eq!(linear.weight.values, [0; 4]);
+        let row = |_, out: &mut [f32]| out.fill(0.0);
+        let linear =
+            quantize_linear(&LinearSource { n: 1, row, input: LinearInput { factors: &[1.0; 4], unit: 1e-6 } });
+        let scale = linear.scale_to(&[2.5], |_| 1.0 / 1024.0, Module::Pooler).unwrap();
+        assert_eq!((linear.weight.values, scale.bias), (vec![0; 4], vec![2560]));
+    }
+
+    #[test]
+    fn multipliers_and_output_shift_give_the_units_back() {
+        let row = |index: usize, out: &mut [f32]| out.fill(0.5 + index as f32);
+        let linear =
+            quantize_linear(&LinearSource { n: 3, row, input: LinearInput { factors: &[1.0; 4], unit: 1e-6 } });
+        let scale = linear.scale_to(&[0.0; 3], |_| 1.0 / 1024.0, Module::Pooler).unwrap();
+        for (multiplier, unit) in scale.multipliers.iter().zip(&linear.units) {
+            let factor = libm::ldexp(f64::from(*multiplier), scale.shifts.output - 32);
+            assert!((factor / (unit * 1024.0) - 1.0).abs() < 1e-6);
+        }
+        assert!(*scale.multipliers.iter().max().unwrap() >= 1 << 30);
     }
 
     #[test]
@@ -306,8 +317,7 @@ mod tests {
 
     #[test]
     fn smoothing_multipliers_amount_to_the_factors_they_state() {
-        let smoothing = InputSmoothing::new(&[0.5, 1.0, 7.0], 1.0 / 1024.0, &[32767.0, 1.0, 1.0]);
-        assert_eq!(smoothing.scale_shift, 1);
+        let smoothing = InputSmoothing::new(&[0.5, 1.0, 7.0], 1.0 / 1024.0);
         assert_eq!(smoothing.multipliers[0], 32767);
         for (multiplier, factor) in smoothing.multipliers.iter().zip(&smoothing.factors) {
             let smoothed = f64::from(*multiplier) * smoothing.unit * 1024.0;

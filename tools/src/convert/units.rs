@@ -54,15 +54,11 @@ pub struct Units {
     pub transform: f64,
 }
 
-/// What each channel of a layer norm's output can never exceed: `|x̂| ≤ √(H − 1)`.
-pub fn layer_norm_bounds(gamma: &[f32], beta: &[f32]) -> Vec<f64> {
-    let root = libm::sqrt(gamma.len() as f64 - 1.0);
-    gamma.iter().zip(beta).map(|(&g, &b)| f64::from(g.abs()) * root + f64::from(b.abs())).collect()
-}
-
-/// Fraction bits of a layer norm's output with which it never saturates.
+/// Fraction bits of a layer norm's output with which it never saturates: `|x̂| ≤ √(H − 1)`.
 pub fn layer_norm_fraction_bits(gamma: &[f32], beta: &[f32]) -> i32 {
-    let bound = layer_norm_bounds(gamma, beta).into_iter().fold(0.0, f64::max);
+    let root = libm::sqrt(gamma.len() as f64 - 1.0);
+    let bound =
+        gamma.iter().zip(beta).map(|(&g, &b)| f64::from(g.abs()) * root + f64::from(b.abs())).fold(0.0, f64::max);
     if bound == 0.0 { 24 } else { (libm::floor(libm::log2(RESIDUAL_LIMIT / bound)) as i32).clamp(-24, 24) }
 }
 
