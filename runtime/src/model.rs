@@ -389,10 +389,8 @@ pub fn required_sections<'m>(
         (Constants, 0, I32, self::Constants::COUNT, 1),
         (WordEmbeddings, 0, I8, v, h),
         (WordScales, 0, I32, v, 1),
-        (PositionEmbeddings, 0, I8, positions, h),
-        (PositionScales, 0, I32, positions, 1),
-        (TokenTypeEmbeddings, 0, I8, types, h),
-        (TokenTypeScales, 0, I32, types, 1),
+        (PositionEmbeddings, 0, I16, positions, h),
+        (TokenTypeEmbeddings, 0, I16, types, h),
         (EmbeddingsLayerNorm, 0, Bytes, layer_norm, 1),
     ];
     let layers = (0..u16::from(config.num_hidden_layers)).flat_map(move |layer| {

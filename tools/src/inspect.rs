@@ -52,9 +52,7 @@ pub fn section_groups(model: &Model<'_>) -> Vec<(&'static str, u64)> {
             Manifest | SelfTest | Signature | Constants => "manifest and self-test",
             Vocabulary => "vocabulary",
             WordEmbeddings | WordScales => "word embeddings",
-            PositionEmbeddings | PositionScales | TokenTypeEmbeddings | TokenTypeScales | EmbeddingsLayerNorm => {
-                "other embeddings"
-            }
+            PositionEmbeddings | TokenTypeEmbeddings | EmbeddingsLayerNorm => "other embeddings",
             PoolerInput | PoolerParameters | PoolerWeight | SeqRelationshipParameters | SeqRelationshipWeight => {
                 "pooler, next sentence"
             }
@@ -93,7 +91,7 @@ fn element_name(element: Element) -> &'static str {
 /// Smallest and largest multiplier of a section of parameters: how far the scales of a tensor's channels lie apart.
 fn multipliers(model: &Model<'_>, section: &Section) -> Option<(i32, i32)> {
     let (first, stride) = match section.kind {
-        SectionKind::WordScales | SectionKind::PositionScales | SectionKind::TokenTypeScales => (0, 1),
+        SectionKind::WordScales => (0, 1),
         _ if section.element == Element::I32 && section.columns > 1 => (1, section.columns as usize),
         _ => return None,
     };

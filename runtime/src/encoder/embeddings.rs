@@ -1,4 +1,6 @@
 //! Word + position + token type embeddings, then layer norm.
+//!
+//! Words are int8 with a scale each. Positions and types, few and added to every word, are int16 in the unit of the sum.
 
 use crate::format::section::SectionKind;
 use crate::model::Model;
@@ -6,7 +8,7 @@ use crate::ops::fixed_point::{rounding_multiply_high, rounding_shift_right, satu
 use crate::ops::layer_norm::layer_norm_i16;
 use crate::trace::{Observer, Site};
 
-/// Fraction bits of the three multipliers.
+/// Fraction bits of a word's multiplier.
 pub const EMBEDDING_FRACTION_BITS: u32 = 15;
 
 /// Writes the residual stream `[seq_len, H]` of a sequence whose ids have been checked.
@@ -19,25 +21,18 @@ pub(super) fn embeddings(
 ) {
     use SectionKind::*;
     let word_multiplier = model.constants().embedding_multiplier;
-    let table = |rows, scales| (model.matrix(rows, 0), model.i32s(scales, 0));
-    let (words, word_scales) = table(WordEmbeddings, WordScales);
-    let (positions, position_scales) = table(PositionEmbeddings, PositionScales);
-    let (types, type_scales) = table(TokenTypeEmbeddings, TokenTypeScales);
+    let (words, word_scales) = (model.matrix(WordEmbeddings, 0), model.i32s(WordScales, 0));
+    let (positions, types) = (model.i16s(PositionEmbeddings, 0), model.i16s(TokenTypeEmbeddings, 0));
     let layer_norm = model.layer_norm(EmbeddingsLayerNorm, 0);
-    for (position, row) in residual.chunks_exact_mut(words.columns).enumerate() {
-        let (id, kind) = (input_ids[position] as usize, usize::from(token_type_ids[position]));
-        let multipliers = [
-            rounding_multiply_high(word_scales.get(id), word_multiplier),
-            position_scales.get(position),
-            type_scales.get(kind),
-        ];
-        let rows = words.row(id).iter().zip(positions.row(position)).zip(types.row(kind));
-        for (out, ((&w, &p), &t)) in row.iter_mut().zip(rows) {
-            let sum = i32::from(w)
-                .wrapping_mul(multipliers[0])
-                .wrapping_add(i32::from(p).wrapping_mul(multipliers[1]))
-                .wrapping_add(i32::from(t).wrapping_mul(multipliers[2]));
-            *out = saturate_i16(rounding_shift_right(sum, EMBEDDING_FRACTION_BITS));
+    let h = words.columns;
+    for (position, row) in residual.chunks_exact_mut(h).enumerate() {
+        let (id, token_type) = (input_ids[position] as usize, usize::from(token_type_ids[position]));
+        let multiplier = rounding_multiply_high(word_scales.get(id), word_multiplier);
+        for (channel, (out, &word)) in row.iter_mut().zip(words.row(id)).enumerate() {
+            let word = rounding_shift_right(i32::from(word).wrapping_mul(multiplier), EMBEDDING_FRACTION_BITS);
+            let position = i32::from(positions.get(position * h + channel));
+            let token_type = i32::from(types.get(token_type * h + channel));
+            *out = saturate_i16(word + position + token_type);
         }
         layer_norm_i16(row, layer_norm.parameters(), layer_norm.scale);
         observer.row(Site::Hidden { layer: 0 }, row);

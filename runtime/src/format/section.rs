@@ -50,16 +50,12 @@ section_kinds! {
     WordEmbeddings = 16,
     /// int32 `[vocab_size]`: scale of each word embedding, largest just below 2³¹.
     WordScales = 17,
-    /// int8 `[max_position_embeddings, hidden_size]`.
+    /// int16 `[max_position_embeddings, hidden_size]`, in the unit of the embedding sum.
     PositionEmbeddings = 18,
-    /// int32 `[max_position_embeddings]`: multiplier to the embedding sum, 15 fraction bits.
-    PositionScales = 19,
-    /// int8 `[type_vocab_size, hidden_size]`.
-    TokenTypeEmbeddings = 20,
-    /// int32 `[type_vocab_size]`: multiplier to the embedding sum, 15 fraction bits.
-    TokenTypeScales = 21,
+    /// int16 `[type_vocab_size, hidden_size]`, in the unit of the embedding sum.
+    TokenTypeEmbeddings = 19,
     /// Layer norm of the embeddings.
-    EmbeddingsLayerNorm = 22,
+    EmbeddingsLayerNorm = 20,
     /// int32 constants of one layer: see `LayerConstants`.
     LayerConstants = 32,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel of query, key and value.

@@ -218,36 +218,43 @@ impl<P: Fn(u64)> Builder<'_, P> {
     /// All embeddings.
     fn embeddings(&mut self) -> Result<Words> {
         use SectionKind::*;
-        let mut tables = Vec::new();
-        for module in [Module::WordEmbeddings, Module::PositionEmbeddings, Module::TokenTypeEmbeddings] {
-            let tensor = self.checkpoint.tensor(&module.weight())?;
-            let matrix = quantize_matrix(tensor.rows(), self.h, |row, out| tensor.row(row, out), None);
-            self.done(module, None, &matrix);
-            tables.push(matrix);
-        }
-        let largest = |matrix: &QuantizedMatrix| matrix.scales.iter().copied().fold(0.0, f64::max);
+        let tensor = self.checkpoint.tensor(&Module::WordEmbeddings.weight())?;
+        let matrix = quantize_matrix(tensor.rows(), self.h, |row, out| tensor.row(row, out), None);
+        self.done(Module::WordEmbeddings, None, &matrix);
+        let largest_scale = matrix.scales.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+
+        let others =
+            [(PositionEmbeddings, Module::PositionEmbeddings), (TokenTypeEmbeddings, Module::TokenTypeEmbeddings)];
+        let [positions, types] = others.map(|(_, module)| self.checkpoint.tensor(&module.weight()));
+        let tables = [positions?.to_vec(), types?.to_vec()];
+        let largest = |table: &Vec<f32>| table.iter().fold(0.0, |largest, value| f64::max(largest, value.abs().into()));
         // No sum of three rows can exceed it.
-        let unit = tables.iter().map(|matrix| largest(matrix) * 127.0).sum::<f64>() / RESIDUAL_LIMIT;
-        let relative = |scale: f64| libm::ldexp(scale / unit, EMBEDDING_FRACTION_BITS as i32);
-        let largest_word_scale = largest(&tables[0]);
+        let unit = (largest_scale * 127.0 + tables.iter().map(largest).sum::<f64>()) / RESIDUAL_LIMIT;
         let words = Words {
-            largest_scale: largest_word_scale,
-            multiplier: multiplier(relative(largest_word_scale) / LARGEST_MULTIPLIER, Module::WordEmbeddings)?,
-            decoder_shift: largest_accumulator_shift(&tables[0].values, self.h),
+            largest_scale,
+            multiplier: multiplier(
+                libm::ldexp(largest_scale / unit, EMBEDDING_FRACTION_BITS as i32) / LARGEST_MULTIPLIER,
+                Module::WordEmbeddings,
+            )?,
+            decoder_shift: largest_accumulator_shift(&matrix.values, self.h),
         };
-        let kinds = [
-            (WordEmbeddings, WordScales),
-            (PositionEmbeddings, PositionScales),
-            (TokenTypeEmbeddings, TokenTypeScales),
-        ];
-        for (matrix, (rows, scales)) in tables.into_iter().zip(kinds) {
-            let fixed = matrix.scales.iter().map(|&scale| match rows {
-                WordEmbeddings => (scale / largest_word_scale * LARGEST_MULTIPLIER).round_ties_even() as i32,
-                _ => relative(scale).floor() as i32,
+        let scale = |scale: &f64| (scale / largest_scale * LARGEST_MULTIPLIER).round_ties_even() as i32;
+        let scales: Vec<i32> = matrix.scales.iter().map(scale).collect();
+        self.blob.matrix(WordEmbeddings, 0, self.h, matrix.values, WeightLayout::RowMajor);
+        self.blob.i32s(WordScales, 0, 1, &scales);
+        for ((kind, module), table) in others.into_iter().zip(tables) {
+            let mut noise = Noise::default();
+            let fixed = table.iter().map(|&value| {
+                let value = f64::from(value);
+                let steps = (value / unit).round_ties_even();
+                let error = value - steps * unit;
+                noise.add(Noise { signal: value * value, noise: error * error });
+                steps as i16
             });
-            let fixed: Vec<i32> = fixed.collect();
-            self.blob.matrix(rows, 0, self.h, matrix.values, WeightLayout::RowMajor);
-            self.blob.i32s(scales, 0, 1, &fixed);
+            let fixed: Vec<i16> = fixed.collect();
+            self.noise.push(TensorNoise { name: module.weight(), layer: None, noise });
+            (self.progress)(fixed.len() as u64);
+            self.blob.i16s(kind, 0, self.h, &fixed);
         }
         self.layer_norm(EmbeddingsLayerNorm, 0, Module::EmbeddingsLayerNorm, unit)?;
         Ok(words)
@@ -344,7 +351,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
             &[Module::Intermediate(layer)],
             units.attention_hidden,
         )?;
-        self.blob.i16s(IntermediateInput, layer, &smoothing.multipliers);
+        self.blob.i16s(IntermediateInput, layer, 1, &smoothing.multipliers);
         let (intermediate, activation_factors) = self.activated_linear(
             (IntermediateParameters, IntermediateWeight),
             Module::Intermediate(layer),
@@ -429,7 +436,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
         // A channel's largest value becomes 2⁸ steps of the context per 127 of its int8: see `attention`.
         let value = mantissa_and_exponent(libm::ldexp(common[2] / (127.0 * units.context), 8));
 
-        self.blob.i16s(QkvInput, layer, &smoothing.multipliers);
+        self.blob.i16s(QkvInput, layer, 1, &smoothing.multipliers);
         self.blob.i32s(QkvParameters, layer, 2, &interleave([&scale.bias, &scale.multipliers]));
         // A head's rows are computed apart, so they must be whole tiles to be packed.
         let whole_tiles = head_dim.is_multiple_of(TILE_CHANNELS);
@@ -448,7 +455,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
     fn pooler(&mut self) -> Result<[LinearShifts; 2]> {
         use SectionKind::*;
         let smoothing = self.last_hidden_smoothing(Module::Pooler)?;
-        self.blob.i16s(PoolerInput, 0, &smoothing.multipliers);
+        self.blob.i16s(PoolerInput, 0, 1, &smoothing.multipliers);
         let activation_unit = libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32));
         let pooler = self.plain_linear(
             (PoolerParameters, PoolerWeight),
@@ -476,7 +483,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
         use SectionKind::*;
         let unit = self.units.transform;
         let smoothing = self.last_hidden_smoothing(Module::TransformDense)?;
-        self.blob.i16s(TransformInput, 0, &smoothing.multipliers);
+        self.blob.i16s(TransformInput, 0, 1, &smoothing.multipliers);
         let (shifts, _) = self.activated_linear(
             (TransformParameters, TransformWeight),
             Module::TransformDense,

@@ -23,10 +23,10 @@ impl BlobBuilder {
         self.push(kind, layer, Element::Bytes, WeightLayout::RowMajor, (rows, 1), bytes);
     }
 
-    /// Adds a vector of int16.
-    pub fn i16s(&mut self, kind: SectionKind, layer: usize, values: &[i16]) {
+    /// Adds an int16 matrix.
+    pub fn i16s(&mut self, kind: SectionKind, layer: usize, columns: usize, values: &[i16]) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.push(kind, layer, Element::I16, WeightLayout::RowMajor, (values.len(), 1), bytes);
+        self.push(kind, layer, Element::I16, WeightLayout::RowMajor, (values.len() / columns, columns), bytes);
     }
 
     /// Adds an int32 matrix.
