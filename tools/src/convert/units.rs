@@ -8,8 +8,8 @@ use super::calibrate::Statistics;
 /// Largest int16 value used.
 pub const RESIDUAL_LIMIT: f64 = 32767.0;
 /// How much larger than in calibration a value may become before it saturates: inside a block, and in the residual sum.
-const HEADROOM: f64 = 4.0;
-const SUM_HEADROOM: f64 = 2.0;
+const HEADROOM: f64 = 2.0;
+const SUM_HEADROOM: f64 = 1.5;
 /// Without calibration: power of two between residual and sum, and range behind an activation.
 const WIDE_SUM_SHIFT: u32 = 3;
 const WIDE_ACTIVATION: f64 = 128.0;
