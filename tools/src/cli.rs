@@ -46,12 +46,14 @@ pub struct ModelArgs {
 
 /// How weights are packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[allow(non_camel_case_types)] // As Rust names the architecture.
 pub enum Target {
     /// Row-major, read everywhere.
     #[default]
     Portable,
     /// x86-64 with AVX-512 VNNI.
-    X8664Avx512vnni,
+    #[value(name = "x86-64-avx512vnni")]
+    X86_64Avx512vnni,
 }
 
 impl Target {
@@ -59,7 +61,7 @@ impl Target {
     pub fn layout(self) -> WeightLayout {
         match self {
             Self::Portable => WeightLayout::RowMajor,
-            Self::X8664Avx512vnni => WeightLayout::Vnni16x4,
+            Self::X86_64Avx512vnni => WeightLayout::Vnni16x4,
         }
     }
 }

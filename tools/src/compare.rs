@@ -107,8 +107,7 @@ pub fn run(args: &CompareArgs) -> Result<ExitCode> {
     }
     let reached = comparison.layers.last().map_or(1.0, |last| last.mean_cosine);
     match args.min_cosine {
-        // Written so that NaN fails.
-        Some(wanted) if !(reached >= wanted) => {
+        Some(wanted) if reached < wanted || reached.is_nan() => {
             eprintln!("mbert: the mean cosine is {reached:.6}, lower than {wanted}");
             Ok(ExitCode::from(MISSED))
         }

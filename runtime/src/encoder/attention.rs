@@ -6,9 +6,10 @@
 
 use super::layer::{add_and_norm, quantize_residual};
 use super::workspace::{QUERY_ROWS, Workspace, take};
+use crate::format::constants::LayerConstants;
 use crate::format::section::SectionKind;
 use crate::kernels::{Kernels, MatmulShape};
-use crate::model::{LayerConstants, Model};
+use crate::model::Model;
 use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, saturate_i16, scale_by_power_of_two};
 use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
 use crate::ops::quantize::{ROW_SHIFT, quantize_row};

@@ -29,6 +29,8 @@
 //! | 28..32 | u32 columns, 1 for a vector                                                   |
 //! | 32..64 | SHA-256 of the bytes; zero for the signature section                          |
 //!
+//! Sections of constants are described in [`constants`], the vocabulary in [`tokenizer::vocab`](crate::tokenizer::vocab).
+//!
 //! A layer norm section is u64 `ε · H²` in squared units of its input, u32 shift, int32 fraction bits of its output
 //! (one step is `2^−fraction_bits`), then `[H, 2]` int32: γ and β, as [`layer_norm_i16`](crate::ops::layer_norm::layer_norm_i16)
 //! takes them.
@@ -36,6 +38,7 @@
 //! The signature section is reserved: 128 bytes, zero while the blob is unsigned. A signature will cover bytes
 //! `0..64 + 64 · S`, and with the hashes in the table every other byte.
 
+pub mod constants;
 pub mod header;
 pub mod layout;
 pub mod manifest;

@@ -44,7 +44,7 @@ section_kinds! {
     Signature = 3,
     /// The tokenizer's vocabulary in its searchable form.
     Vocabulary = 4,
-    /// int32 constants that belong to no layer: see `Constants`.
+    /// int32 constants that belong to no layer: see [`Constants`](super::constants::Constants).
     Constants = 5,
     /// int8 `[vocab_size, hidden_size]`, always row-major; also the masked-LM decoder.
     WordEmbeddings = 16,
@@ -56,7 +56,7 @@ section_kinds! {
     TokenTypeEmbeddings = 19,
     /// Layer norm of the embeddings.
     EmbeddingsLayerNorm = 20,
-    /// int32 constants of one layer: see `LayerConstants`.
+    /// int32 constants of one layer: see [`LayerConstants`](super::constants::LayerConstants).
     LayerConstants = 32,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel of query, key and value.
     QkvInput = 33,

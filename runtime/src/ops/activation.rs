@@ -2,7 +2,7 @@
 //!
 //! Every supported activation is `max(x, 0) − δ(|x|)` with a small even δ that vanishes for large |x|:
 //! `δ(a) = a · Φ(−a)` for GELU. So no range is lost: only δ is a table, of 256 steps of 1/32 over |x| < 8.
-//! Worst error against float64 below 2⁻¹³ (GELU) and 2⁻¹² (tanh), checked in the tests of `tables`.
+//! Worst error against float64 below 2⁻¹³ (GELU) and 2⁻¹² (tanh), checked in the tests below.
 
 use super::tables::{GELU_DELTA, GELU_TANH_DELTA, TANH};
 use crate::config::HiddenAct;
@@ -49,4 +49,54 @@ pub fn activate(delta: Option<&[i16; 257]>, x: i32) -> i32 {
 pub fn tanh(x: i32) -> i16 {
     let magnitude = interpolate(&TANH, x.saturating_abs().min(INPUT_LIMIT)) as i16;
     if x < 0 { -magnitude } else { magnitude }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Worst error of an activation over −16..16, at every input there is.
+    fn worst_error(ours: impl Fn(i32) -> f64, exact: impl Fn(f64) -> f64) -> f64 {
+        let error = |x: i32| (ours(x) - exact(f64::from(x) / 4096.0)).abs();
+        (-16 << 12..16 << 12).map(error).fold(0.0, f64::max)
+    }
+
+    fn activated(hidden_act: HiddenAct) -> impl Fn(i32) -> f64 {
+        move |x| f64::from(activate(delta_table(hidden_act), x)) / 65536.0
+    }
+
+    #[test]
+    fn gelu_is_good_to_13_bits() {
+        let exact = |x: f64| x * 0.5 * libm::erfc(-x * core::f64::consts::FRAC_1_SQRT_2);
+        assert!(worst_error(activated(HiddenAct::Gelu), exact) < 1.0 / 8192.0);
+    }
+
+    #[test]
+    fn both_names_of_the_tanh_form_are_good_to_13_bits() {
+        let exact = |x: f64| {
+            x * 0.5 * (1.0 + libm::tanh(libm::sqrt(core::f64::consts::FRAC_2_PI) * (x + 0.044715 * x * x * x)))
+        };
+        for hidden_act in [HiddenAct::GeluNew, HiddenAct::GeluPytorchTanh] {
+            assert!(worst_error(activated(hidden_act), exact) < 1.0 / 8192.0);
+        }
+    }
+
+    #[test]
+    fn relu_is_exact() {
+        assert_eq!(worst_error(activated(HiddenAct::Relu), |x| x.max(0.0)), 0.0);
+    }
+
+    #[test]
+    fn tanh_is_good_to_12_bits_and_odd() {
+        assert!(worst_error(|x| f64::from(tanh(x)) / 32768.0, libm::tanh) < 1.0 / 4096.0);
+        assert_eq!(tanh(-5000), -tanh(5000));
+    }
+
+    #[test]
+    fn far_inputs_are_cut_not_wrapped() {
+        let table = delta_table(HiddenAct::Gelu);
+        assert_eq!(activate(table, i32::MAX), INPUT_LIMIT << 4);
+        assert_eq!(activate(table, i32::MIN), 0);
+        assert_eq!((tanh(i32::MAX), tanh(i32::MIN)), (32767, -32767));
+    }
 }

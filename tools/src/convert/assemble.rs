@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use mbert_runtime::encoder::embeddings::EMBEDDING_FRACTION_BITS;
+use mbert_runtime::format::constants::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants};
 use mbert_runtime::format::layout::{TILE_CHANNELS, WeightLayout};
 use mbert_runtime::format::manifest::Manifest;
 use mbert_runtime::format::section::SectionKind;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
-use mbert_runtime::model::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants};
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
 use mbert_runtime::ops::linear::LinearShifts;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;

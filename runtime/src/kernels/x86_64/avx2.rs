@@ -1,5 +1,7 @@
 //! AVX2: int8 widened to int16, `vpmaddwd` into int32. Exact for every input, no saturating step.
 #![allow(unsafe_code)]
+// Register blocks are indexed by row and column, as the formula is.
+#![allow(clippy::needless_range_loop)]
 
 use core::arch::x86_64::*;
 

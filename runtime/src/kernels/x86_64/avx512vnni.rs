@@ -3,6 +3,8 @@
 //! int8 activations are shifted to u8 by 128 (one xor), and `128 · Σ w` is taken back. That sum comes from the same
 //! instruction with a constant 128, once for all rows of a block.
 #![allow(unsafe_code)]
+// Register blocks are indexed by row and column, as the formula is.
+#![allow(clippy::needless_range_loop)]
 
 use core::arch::x86_64::*;
 

@@ -1,0 +1,136 @@
+//! The few numbers of a model, and of each layer, that belong to no tensor. A section is its fields in order, int32 each.
+
+use super::tensor::I32s;
+use crate::ops::linear::LinearShifts;
+use crate::ops::softmax::SoftmaxScale;
+
+/// Constants outside the layers, in the order of their section.
+#[derive(Clone, Copy, Debug)]
+pub struct Constants {
+    /// Word scale → multiplier to the embedding sum.
+    pub embedding_multiplier: i32,
+    /// Logit scale: `decoder_multiplier · 2^−decoder_exponent`.
+    pub decoder_multiplier: i32,
+    /// See above.
+    pub decoder_exponent: i32,
+    /// Accumulator shift of the decoder.
+    pub decoder_shift: u32,
+    /// Shifts of the pooler.
+    pub pooler: LinearShifts,
+    /// Shifts of the next-sentence layer.
+    pub seq_relationship: LinearShifts,
+    /// Shifts of the masked-LM transform.
+    pub transform: LinearShifts,
+}
+
+impl Constants {
+    /// int32 values in the section.
+    pub const COUNT: usize = 10;
+
+    /// The values of the section.
+    pub fn emit(&self) -> [i32; Self::COUNT] {
+        let [pooler, seq_relationship, transform] = [self.pooler, self.seq_relationship, self.transform];
+        [
+            self.embedding_multiplier,
+            self.decoder_multiplier,
+            self.decoder_exponent,
+            self.decoder_shift as i32,
+            pooler.accumulator as i32,
+            pooler.output,
+            seq_relationship.accumulator as i32,
+            seq_relationship.output,
+            transform.accumulator as i32,
+            transform.output,
+        ]
+    }
+
+    /// `None` if a value is out of range.
+    pub(crate) fn parse(words: &I32s<'_>) -> Option<Self> {
+        Some(Self {
+            embedding_multiplier: words.get(0),
+            decoder_multiplier: words.get(1),
+            decoder_exponent: exponent(words.get(2))?,
+            decoder_shift: shift(words.get(3))?,
+            pooler: shifts(words, 4)?,
+            seq_relationship: shifts(words, 6)?,
+            transform: shifts(words, 8)?,
+        })
+    }
+}
+
+/// Constants of one encoder layer, in the order of their section.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerConstants {
+    /// Attention scores → exponents.
+    pub softmax: SoftmaxScale,
+    /// Values → context: `value_multiplier · 2^−value_exponent`.
+    pub value_multiplier: i32,
+    /// See above.
+    pub value_exponent: i32,
+    /// Power of two between the residual and the sum before the attention layer norm.
+    pub attention_sum_shift: u32,
+    /// Power of two between the residual and the sum before the output layer norm.
+    pub output_sum_shift: u32,
+    /// Shifts of query, key and value.
+    pub qkv: LinearShifts,
+    /// Shifts of `attention.output.dense`.
+    pub attention_output: LinearShifts,
+    /// Shifts of `intermediate.dense`.
+    pub intermediate: LinearShifts,
+    /// Shifts of `output.dense`.
+    pub output: LinearShifts,
+}
+
+impl LayerConstants {
+    /// int32 values in the section.
+    pub const COUNT: usize = 14;
+
+    /// The values of the section.
+    pub fn emit(&self) -> [i32; Self::COUNT] {
+        let [qkv, attention_output, intermediate, output] =
+            [self.qkv, self.attention_output, self.intermediate, self.output];
+        [
+            self.softmax.multiplier,
+            self.softmax.exponent,
+            self.value_multiplier,
+            self.value_exponent,
+            self.attention_sum_shift as i32,
+            self.output_sum_shift as i32,
+            qkv.accumulator as i32,
+            qkv.output,
+            attention_output.accumulator as i32,
+            attention_output.output,
+            intermediate.accumulator as i32,
+            intermediate.output,
+            output.accumulator as i32,
+            output.output,
+        ]
+    }
+
+    /// `None` if a value is out of range.
+    pub(crate) fn parse(words: &I32s<'_>) -> Option<Self> {
+        Some(Self {
+            softmax: SoftmaxScale { multiplier: words.get(0), exponent: exponent(words.get(1))? },
+            value_multiplier: words.get(2),
+            value_exponent: exponent(words.get(3))?,
+            attention_sum_shift: shift(words.get(4))?,
+            output_sum_shift: shift(words.get(5))?,
+            qkv: shifts(words, 6)?,
+            attention_output: shifts(words, 8)?,
+            intermediate: shifts(words, 10)?,
+            output: shifts(words, 12)?,
+        })
+    }
+}
+
+fn shift(value: i32) -> Option<u32> {
+    u32::try_from(value).ok().filter(|&shift| shift < 32)
+}
+
+fn shifts(words: &I32s<'_>, at: usize) -> Option<LinearShifts> {
+    Some(LinearShifts { accumulator: shift(words.get(at))?, output: exponent(words.get(at + 1))? })
+}
+
+fn exponent(value: i32) -> Option<i32> {
+    Some(value).filter(|value| value.unsigned_abs() < 1024)
+}
