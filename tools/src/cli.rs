@@ -21,7 +21,7 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Show what a model file holds, verify every hash, and tell the RAM that sequences need.
     Inspect(InspectArgs),
-    /// Fill in the [MASK] of a text.
+    /// Fill in the `[MASK]` of a text.
     FillMask(FillMaskArgs),
     /// Write hidden states (and logits, for given ids) to a safetensors file.
     Features(FeaturesArgs),
@@ -110,7 +110,7 @@ pub struct FillMaskArgs {
     /// Choose among these tokens only, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub targets: Vec<String>,
-    /// Show sequences with [CLS] and [SEP].
+    /// Show sequences with `[CLS]` and `[SEP]`.
     #[arg(long)]
     pub special_tokens: bool,
     /// Print JSON, as the Hugging Face pipeline returns it.
@@ -119,7 +119,7 @@ pub struct FillMaskArgs {
     /// Print the SHA-256 over hidden states and logits that every target must agree on.
     #[arg(long)]
     pub trace_hash: bool,
-    /// Text with one or more [MASK].
+    /// Text with one or more `[MASK]`.
     pub text: String,
 }
 

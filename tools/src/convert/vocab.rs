@@ -2,7 +2,7 @@
 //!
 //! The trie is laid out depth first, so that the nodes below a prefix lie near each other, and each node takes the
 //! first base at which all its children find free units. Nodes far behind are not looked at again: a search for free
-//! units covers the last [`OPEN_BLOCKS`] blocks of 256, which fills the array to more than 99 % all the same.
+//! units covers the last `OPEN_BLOCKS` blocks of 256, which fills the array to more than 99 % all the same.
 
 use std::collections::HashMap;
 
