@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 pub mod geometry;
+pub mod models;
+pub mod reactions;
 pub mod tiny_checkpoint;
 
 /// The folder of real checkpoints, golden outputs and multilingual text beside the project.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -128,8 +129,19 @@ impl TinyCheckpoint {
     /// If the temporary directory cannot be written to.
     pub fn write(&self) -> TempDir {
         let dir = tempfile::tempdir().expect("there is a temporary directory");
+        self.write_to(dir.path());
+        dir
+    }
+
+    /// Writes all files to a directory of this name, which is made where it is absent. A `null` leaves its file out.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written to.
+    pub fn write_to(&self, dir: &Path) {
+        fs::create_dir_all(dir).expect("the directory can be made");
         let write = |name: &str, bytes: &[u8]| {
-            fs::write(dir.path().join(name), bytes).expect("the temporary directory can be written to");
+            fs::write(dir.join(name), bytes).expect("the directory can be written to");
         };
         for (name, value) in [("config.json", &self.config), ("tokenizer_config.json", &self.tokenizer_config)] {
             if !value.is_null() {
@@ -145,6 +157,5 @@ impl TinyCheckpoint {
         for (name, bytes) in &self.files {
             write(name, bytes);
         }
-        dir
     }
 }
