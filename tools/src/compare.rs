@@ -23,6 +23,8 @@ use crate::reference::ReferenceBert;
 
 /// Exit status of a comparison that misses its bar.
 const MISSED: u8 = 1;
+/// Characters of a line by which it is named.
+const LONGEST_NAME: usize = 100;
 /// Size of the sets whose overlap is the "top 5" figure.
 const TOP: usize = 5;
 
@@ -128,7 +130,7 @@ fn read_lines(model: &Model<'_>, path: &Path) -> Result<Vec<Ids>> {
         model.tokenizer().encode(line, None, Truncation::LongestFirst, &mut encoding)?;
         let len = encoding.len();
         input_ids.truncate(len);
-        Ok(Ids { name: line.to_owned(), token_type_ids: vec![0; len], input_ids })
+        Ok(Ids { name: line.chars().take(LONGEST_NAME).collect(), token_type_ids: vec![0; len], input_ids })
     };
     let sequences: Vec<Ids> = text.lines().filter(|line| !line.trim().is_empty()).map(encode).collect::<Result<_>>()?;
     ensure!(!sequences.is_empty(), "{} has no text to compare on", path.display());
