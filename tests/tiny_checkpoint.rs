@@ -9,8 +9,6 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const HIDDEN_SIZE: usize = 32;
-const INTERMEDIATE_SIZE: usize = 64;
 const LAYERS: usize = 2;
 const POSITIONS: usize = 40;
 
@@ -50,6 +48,11 @@ impl TinyTensor {
 impl TinyCheckpoint {
     /// A checkpoint that can be converted whole. Weights lie within ±0.3, those of layer norms around 1.
     pub fn new(seed: u64) -> Self {
+        Self::with_sizes(seed, 32, 64, 2)
+    }
+
+    /// The same with another hidden size, intermediate size and number of heads.
+    pub fn with_sizes(seed: u64, hidden_size: usize, intermediate_size: usize, heads: usize) -> Self {
         let letters = || 'a'..='z';
         let mut vocabulary: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(Into::into).into();
         vocabulary.extend(letters().map(|letter| letter.to_string()));
@@ -64,28 +67,28 @@ impl TinyCheckpoint {
             let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64).map(value).collect();
             tensors.insert(name.to_owned(), TinyTensor::f32(shape, &values));
         };
-        add("bert.embeddings.word_embeddings.weight", &[vocabulary.len(), HIDDEN_SIZE]);
-        add("bert.embeddings.position_embeddings.weight", &[POSITIONS, HIDDEN_SIZE]);
-        add("bert.embeddings.token_type_embeddings.weight", &[2, HIDDEN_SIZE]);
-        let mut modules: Vec<(String, Vec<usize>)> = vec![("bert.embeddings.LayerNorm".into(), vec![HIDDEN_SIZE])];
+        add("bert.embeddings.word_embeddings.weight", &[vocabulary.len(), hidden_size]);
+        add("bert.embeddings.position_embeddings.weight", &[POSITIONS, hidden_size]);
+        add("bert.embeddings.token_type_embeddings.weight", &[2, hidden_size]);
+        let mut modules: Vec<(String, Vec<usize>)> = vec![("bert.embeddings.LayerNorm".into(), vec![hidden_size])];
         for layer in 0..LAYERS {
             for (module, shape) in [
-                ("attention.self.query", vec![HIDDEN_SIZE, HIDDEN_SIZE]),
-                ("attention.self.key", vec![HIDDEN_SIZE, HIDDEN_SIZE]),
-                ("attention.self.value", vec![HIDDEN_SIZE, HIDDEN_SIZE]),
-                ("attention.output.dense", vec![HIDDEN_SIZE, HIDDEN_SIZE]),
-                ("attention.output.LayerNorm", vec![HIDDEN_SIZE]),
-                ("intermediate.dense", vec![INTERMEDIATE_SIZE, HIDDEN_SIZE]),
-                ("output.dense", vec![HIDDEN_SIZE, INTERMEDIATE_SIZE]),
-                ("output.LayerNorm", vec![HIDDEN_SIZE]),
+                ("attention.self.query", vec![hidden_size, hidden_size]),
+                ("attention.self.key", vec![hidden_size, hidden_size]),
+                ("attention.self.value", vec![hidden_size, hidden_size]),
+                ("attention.output.dense", vec![hidden_size, hidden_size]),
+                ("attention.output.LayerNorm", vec![hidden_size]),
+                ("intermediate.dense", vec![intermediate_size, hidden_size]),
+                ("output.dense", vec![hidden_size, intermediate_size]),
+                ("output.LayerNorm", vec![hidden_size]),
             ] {
                 modules.push((format!("bert.encoder.layer.{layer}.{module}"), shape));
             }
         }
-        modules.push(("bert.pooler.dense".into(), vec![HIDDEN_SIZE, HIDDEN_SIZE]));
-        modules.push(("cls.predictions.transform.dense".into(), vec![HIDDEN_SIZE, HIDDEN_SIZE]));
-        modules.push(("cls.predictions.transform.LayerNorm".into(), vec![HIDDEN_SIZE]));
-        modules.push(("cls.seq_relationship".into(), vec![2, HIDDEN_SIZE]));
+        modules.push(("bert.pooler.dense".into(), vec![hidden_size, hidden_size]));
+        modules.push(("cls.predictions.transform.dense".into(), vec![hidden_size, hidden_size]));
+        modules.push(("cls.predictions.transform.LayerNorm".into(), vec![hidden_size]));
+        modules.push(("cls.seq_relationship".into(), vec![2, hidden_size]));
         for (module, shape) in modules {
             add(&format!("{module}.weight"), &shape);
             add(&format!("{module}.bias"), &shape[..1]);
@@ -95,8 +98,8 @@ impl TinyCheckpoint {
         Self {
             config: json!({
                 "architectures": ["BertForPreTraining"], "model_type": "bert", "vocab_size": vocabulary.len(),
-                "hidden_size": HIDDEN_SIZE, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
-                "intermediate_size": INTERMEDIATE_SIZE, "hidden_act": "gelu", "max_position_embeddings": POSITIONS,
+                "hidden_size": hidden_size, "num_hidden_layers": LAYERS, "num_attention_heads": heads,
+                "intermediate_size": intermediate_size, "hidden_act": "gelu", "max_position_embeddings": POSITIONS,
                 "type_vocab_size": 2, "layer_norm_eps": 1e-12,
             }),
             tokenizer_config: json!({

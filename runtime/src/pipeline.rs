@@ -134,7 +134,16 @@ impl<'m, 'a, 'w> Pipeline<'m, 'a, 'w> {
     pub fn encode(&mut self, text: &str, pair: Option<&str>) -> Result<&[u32], PipelineError> {
         self.seq_len = 0;
         let mut encoding = Encoding::new(self.input_ids).with_token_type_ids(self.token_type_ids);
-        self.model.tokenizer().encode(text, pair, Truncation::DoNotTruncate, &mut encoding)?;
+        let max = usize::from(self.model.manifest().config.max_position_embeddings);
+        self.model.tokenizer().encode(text, pair, Truncation::DoNotTruncate, &mut encoding).map_err(
+            |error| match error {
+                // It is the model, not the memory, that allows no more.
+                TokenizerError::TooManyTokens { needed_tokens, given_tokens } if given_tokens == max => {
+                    ForwardError::SequenceTooLong { tokens: needed_tokens, max }.into()
+                }
+                error => PipelineError::Tokenizer(error),
+            },
+        )?;
         self.seq_len = encoding.len();
         Ok(&self.input_ids[..self.seq_len])
     }

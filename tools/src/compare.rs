@@ -1,6 +1,7 @@
 //! `mbert compare`: the model beside the float checkpoint that it was converted from, on the same inputs.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ use crate::reference::ReferenceBert;
 
 /// Exit status of a comparison that misses its bar.
 const MISSED: u8 = 1;
+/// Characters of a line by which it is named.
+const LONGEST_NAME: usize = 100;
 /// Size of the sets whose overlap is the "top 5" figure.
 const TOP: usize = 5;
 
@@ -87,7 +90,7 @@ pub struct Comparison {
 /// # Errors
 ///
 /// A model or checkpoint that cannot be opened or do not belong together, bad input.
-pub fn run(args: &CompareArgs) -> Result<ExitCode> {
+pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
     let kernels = model_file::kernels(args.model.kernels.as_deref())?;
     let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
     let model = file.model()?;
@@ -101,9 +104,9 @@ pub fn run(args: &CompareArgs) -> Result<ExitCode> {
     let comparison = compare(&model, kernels, &checkpoint, &sequences, &progress)?;
     progress.finish_and_clear();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&comparison)?)?;
     } else {
-        print(&comparison);
+        print(&comparison, out)?;
     }
     let reached = comparison.layers.last().map_or(1.0, |last| last.mean_cosine);
     match args.min_cosine {
@@ -127,7 +130,7 @@ fn read_lines(model: &Model<'_>, path: &Path) -> Result<Vec<Ids>> {
         model.tokenizer().encode(line, None, Truncation::LongestFirst, &mut encoding)?;
         let len = encoding.len();
         input_ids.truncate(len);
-        Ok(Ids { name: line.to_owned(), token_type_ids: vec![0; len], input_ids })
+        Ok(Ids { name: line.chars().take(LONGEST_NAME).collect(), token_type_ids: vec![0; len], input_ids })
     };
     let sequences: Vec<Ids> = text.lines().filter(|line| !line.trim().is_empty()).map(encode).collect::<Result<_>>()?;
     ensure!(!sequences.is_empty(), "{} has no text to compare on", path.display());
@@ -274,27 +277,34 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if norms == 0.0 { f64::from(u8::from(a == b)) } else { dot(a, b) / norms }
 }
 
-fn print(comparison: &Comparison) {
-    println!("layer  mean cosine  min cosine");
+fn print(comparison: &Comparison, out: &mut impl Write) -> Result<()> {
+    writeln!(out, "layer  mean cosine  min cosine")?;
     for layer in &comparison.layers {
-        println!("{:>5}  {:>11.6}  {:>10.6}", layer.layer, layer.mean_cosine, layer.min_cosine);
+        writeln!(out, "{:>5}  {:>11.6}  {:>10.6}", layer.layer, layer.mean_cosine, layer.min_cosine)?;
     }
     if let Some(masked_lm) = comparison.masked_lm {
-        println!(
+        writeln!(
+            out,
             "masked LM over {} positions: same best token {:.2} %, five best shared {:.2} %, KL divergence {:.5} nats",
             masked_lm.positions,
             masked_lm.top1_agreement * 100.0,
             masked_lm.top5_agreement * 100.0,
             masked_lm.kl_divergence
-        );
+        )?;
     }
     if let Some(next_sentence) = comparison.next_sentence {
-        println!("next sentence: same decision for {} of {}", next_sentence.same_decision, next_sentence.sequences);
+        writeln!(
+            out,
+            "next sentence: same decision for {} of {}",
+            next_sentence.same_decision, next_sentence.sequences
+        )?;
     }
-    println!(
+    writeln!(
+        out,
         "{} tokens; worst input ({:.6}): {}",
         comparison.tokens, comparison.worst.min_cosine, comparison.worst.input
-    );
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

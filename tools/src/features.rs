@@ -1,5 +1,6 @@
 //! `mbert features`: hidden states to a safetensors file, named as in [`golden`](crate::golden).
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use crate::next_sentence::logit_to_f64;
 /// # Errors
 ///
 /// Too long a text, ids out of range, a model without pooler where it is asked for, a file that cannot be written.
-pub fn run(args: &FeaturesArgs) -> Result<ExitCode> {
+pub fn run(args: &FeaturesArgs, out: &mut impl Write) -> Result<ExitCode> {
     let kernels = model_file::kernels(args.model.kernels.as_deref())?;
     let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
     let model = file.model()?;
@@ -35,7 +36,7 @@ pub fn run(args: &FeaturesArgs) -> Result<ExitCode> {
         let trace = write_sequence(&model, &mut pipeline, args, sequence, &mut output)
             .with_context(|| format!("sequence {}", sequence.name))?;
         if args.trace_hash {
-            println!("trace {} {trace}", sequence.name);
+            writeln!(out, "trace {} {trace}", sequence.name)?;
         }
     }
     output.write(&args.output)?;

@@ -1,5 +1,6 @@
 //! `mbert fill-mask`: the answers of the Hugging Face pipeline of that name.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -32,7 +33,7 @@ pub struct Answer {
 /// # Errors
 ///
 /// No mask, too long a text, a model without this head.
-pub fn run(args: &FillMaskArgs) -> Result<ExitCode> {
+pub fn run(args: &FillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
     let kernels = model_file::kernels(args.model.kernels.as_deref())?;
     let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
     let model = file.model()?;
@@ -45,9 +46,9 @@ pub fn run(args: &FillMaskArgs) -> Result<ExitCode> {
     let answers = fill_mask(&model, &mut pipeline, &question, &mut trace)?;
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
     if args.json {
-        print_json(&answers, trace.as_deref())?;
+        print_json(&answers, trace.as_deref(), out)?;
     } else {
-        print(&answers, trace.as_deref());
+        print(&answers, trace.as_deref(), out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,7 +153,7 @@ fn target_ids(model: &Model<'_>, targets: &[String]) -> Result<Option<Vec<u32>>>
     Ok(Some(ids))
 }
 
-fn print_json(answers: &[Vec<Answer>], trace: Option<&str>) -> Result<()> {
+fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     let of_mask = |answers: &Vec<Answer>| -> Value {
         let answer = |answer: &Answer| {
             json!({
@@ -172,22 +173,23 @@ fn print_json(answers: &[Vec<Answer>], trace: Option<&str>) -> Result<()> {
         None => answers,
         Some(trace) => json!({ "answers": answers, "trace_sha256": trace }),
     };
-    println!("{}", serde_json::to_string_pretty(&output)?);
+    writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
     Ok(())
 }
 
-fn print(answers: &[Vec<Answer>], trace: Option<&str>) {
+fn print(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     for (index, answers) in answers.iter().enumerate() {
         if index > 0 {
-            println!();
+            writeln!(out)?;
         }
         let width = answers.iter().map(|answer| answer.token_str.chars().count()).max().unwrap_or(0);
         for answer in answers {
             let padding = width - answer.token_str.chars().count();
-            println!("{:>8.4}  {}{}  {}", answer.score, answer.token_str, " ".repeat(padding), answer.sequence);
+            writeln!(out, "{:>8.4}  {}{}  {}", answer.score, answer.token_str, " ".repeat(padding), answer.sequence)?;
         }
     }
     if let Some(trace) = trace {
-        println!("trace {trace}");
+        writeln!(out, "trace {trace}")?;
     }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `mbert inspect`: what a model file holds.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -21,13 +22,13 @@ const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
 /// # Errors
 ///
 /// If the file is not a model, or damaged.
-pub fn run(args: &InspectArgs) -> Result<ExitCode> {
+pub fn run(args: &InspectArgs, out: &mut impl Write) -> Result<ExitCode> {
     let file = ModelFile::open(&args.model)?;
     let model = file.model()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&to_json(&model)?)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&to_json(&model)?)?)?;
     } else {
-        print(&model)?;
+        print(&model, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,11 +104,16 @@ fn multipliers(model: &Model<'_>, section: &Section) -> Option<(i32, i32)> {
     })
 }
 
-fn print(model: &Model<'_>) -> Result<()> {
+fn print(model: &Model<'_>, out: &mut impl Write) -> Result<()> {
     let manifest = model.manifest();
     let (config, tokenizer, provenance) = (&manifest.config, &manifest.tokenizer, &manifest.provenance);
-    println!("model      {} ({}, licence {})", provenance.model_name, provenance.architecture, provenance.licence);
-    println!(
+    writeln!(
+        out,
+        "model      {} ({}, licence {})",
+        provenance.model_name, provenance.architecture, provenance.licence
+    )?;
+    writeln!(
+        out,
         "config     {} layers, hidden {}, {} heads, intermediate {}, {} positions, {} types, vocabulary {}, {}",
         config.num_hidden_layers,
         config.hidden_size,
@@ -117,8 +123,9 @@ fn print(model: &Model<'_>) -> Result<()> {
         config.type_vocab_size,
         config.vocab_size,
         config.hidden_act.name()
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "tokenizer  do_lower_case {}, strip_accents {}, tokenize_chinese_chars {}; [PAD] {}, [UNK] {}, [CLS] {}, [SEP] {}, [MASK] {}",
         tokenizer.do_lower_case,
         tokenizer.strip_accents.map_or("as do_lower_case".to_owned(), |strip| strip.to_string()),
@@ -128,10 +135,11 @@ fn print(model: &Model<'_>) -> Result<()> {
         tokenizer.cls_token_id,
         tokenizer.sep_token_id,
         tokenizer.mask_token_id
-    );
-    println!("heads      {}", heads(model).join(", "));
+    )?;
+    writeln!(out, "heads      {}", heads(model).join(", "))?;
     let quantization = &manifest.quantization;
-    println!(
+    writeln!(
+        out,
         "quantised  int8, {}, {} channels a group into output.dense",
         if quantization.smoothed {
             format!("smoothed on {} tokens", quantization.calibration_tokens)
@@ -139,17 +147,19 @@ fn print(model: &Model<'_>) -> Result<()> {
             "not smoothed".to_owned()
         },
         quantization.group_size
-    );
-    println!("checkpoint sha256 {}", hex(&provenance.checkpoint_sha256));
-    println!("calibrated sha256 {}", hex(&provenance.calibration_sha256));
-    println!("converter  {}, rollback counter {}", provenance.converter_version, provenance.rollback_counter);
-    println!(
+    )?;
+    writeln!(out, "checkpoint sha256 {}", hex(&provenance.checkpoint_sha256))?;
+    writeln!(out, "calibrated sha256 {}", hex(&provenance.calibration_sha256))?;
+    writeln!(out, "converter  {}, rollback counter {}", provenance.converter_version, provenance.rollback_counter)?;
+    writeln!(
+        out,
         "\n{:<28} {:>5} {:<6} {:>16} {:>12} {:<10} multipliers",
         "section", "layer", "type", "shape", "bytes", "layout"
-    );
+    )?;
     for section in model.sections() {
         let range = multipliers(model, &section).map_or(String::new(), |(low, high)| format!("{low} to {high}"));
-        println!(
+        writeln!(
+            out,
             "{:<28} {:>5} {:<6} {:>16} {:>12} {:<10} {range}",
             format!("{:?}", section.kind),
             section.layer,
@@ -157,16 +167,17 @@ fn print(model: &Model<'_>) -> Result<()> {
             format!("{} × {}", section.rows, section.columns),
             section.length_bytes,
             if section.layout == WeightLayout::RowMajor { "" } else { section.layout.name() }
-        );
+        )?;
     }
-    println!(
+    writeln!(
+        out,
         "\n{} in all, every SHA-256 verified; {} self-test cases",
         megabytes(model.header().total_bytes),
         cases(model)?
-    );
-    println!("\ntokens   RAM in bytes (token ids and workspace)");
+    )?;
+    writeln!(out, "\ntokens   RAM in bytes (token ids and workspace)")?;
     for (tokens, bytes) in memory(model) {
-        println!("{tokens:>6}   {bytes:>10}");
+        writeln!(out, "{tokens:>6}   {bytes:>10}")?;
     }
     Ok(())
 }

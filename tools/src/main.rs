@@ -1,25 +1,40 @@
 //! The `mbert` program: exits with 0 for success, 1 for a comparison that fails, 2 for bad input.
 
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 use mbert::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Convert(args) => mbert::convert::report::run(&args),
-        Command::Inspect(args) => mbert::inspect::run(&args),
-        Command::FillMask(args) => mbert::fill_mask::run(&args),
-        Command::Features(args) => mbert::features::run(&args),
-        Command::NextSentence(args) => mbert::next_sentence::run(&args),
-        Command::Tokenize(args) => mbert::tokenize::run(&args),
-        Command::Compare(args) => mbert::compare::run(&args),
-    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = run(&Cli::parse().command, &mut out).and_then(|code| Ok(out.flush().map(|()| code)?));
     match result {
         Ok(code) => code,
+        // Whoever read our output has seen enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            // What was answered before the error is still told.
+            let _ = out.flush();
             eprintln!("mbert: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
+    match command {
+        Command::Convert(args) => mbert::convert::report::run(args, out),
+        Command::Inspect(args) => mbert::inspect::run(args, out),
+        Command::FillMask(args) => mbert::fill_mask::run(args, out),
+        Command::Features(args) => mbert::features::run(args, out),
+        Command::NextSentence(args) => mbert::next_sentence::run(args, out),
+        Command::Tokenize(args) => mbert::tokenize::run(args, out),
+        Command::Compare(args) => mbert::compare::run(args, out),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

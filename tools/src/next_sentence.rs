@@ -1,5 +1,6 @@
 //! `mbert next-sentence`: whether the second text follows the first.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -17,7 +18,7 @@ use crate::model_file::{self, ModelFile};
 /// # Errors
 ///
 /// Too long texts, or a model without this head.
-pub fn run(args: &NextSentenceArgs) -> Result<ExitCode> {
+pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
     let kernels = model_file::kernels(args.model.kernels.as_deref())?;
     let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
     let model = file.model()?;
@@ -39,14 +40,15 @@ pub fn run(args: &NextSentenceArgs) -> Result<ExitCode> {
         if let Some(trace) = trace {
             output["trace_sha256"] = trace.into();
         }
-        println!("{}", serde_json::to_string_pretty(&output)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
     } else {
         let verdict = if logits[0] > logits[1] { "follows" } else { "does not follow" };
-        println!(
+        writeln!(
+            out,
             "the second text {verdict} (probability of following {probability:.4}, logits {is_next:.3} {is_not_next:.3})"
-        );
+        )?;
         if let Some(trace) = trace {
-            println!("trace {trace}");
+            writeln!(out, "trace {trace}")?;
         }
     }
     Ok(ExitCode::SUCCESS)

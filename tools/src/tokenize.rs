@@ -1,6 +1,6 @@
 //! `mbert tokenize`: lines from standard input to ids, tokens and byte offsets.
 
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
@@ -17,7 +17,7 @@ use crate::model_file::{self, ModelFile};
 /// # Errors
 ///
 /// A line that is not UTF-8; with a trace, one that is too long for the model.
-pub fn run(args: &TokenizeArgs) -> Result<ExitCode> {
+pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
     let kernels = model_file::kernels(args.model.kernels.as_deref())?;
     let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
     let model = file.model()?;
@@ -25,7 +25,6 @@ pub fn run(args: &TokenizeArgs) -> Result<ExitCode> {
     let special = &model.manifest().tokenizer;
     let mut memory = model_file::memory(&model, if args.trace_hash { usize::MAX } else { 1 });
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
     let mut line = Vec::new();
     let mut input = std::io::stdin().lock();
     for number in 1.. {
@@ -72,6 +71,5 @@ pub fn run(args: &TokenizeArgs) -> Result<ExitCode> {
             }
         }
     }
-    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,9 +9,9 @@ pub const ROW_SHIFT: u32 = 16;
 ///
 /// `out[i] = round(value(i) · 127 / A)`; the scale of the row is `A / 127` in the unit of the values.
 /// A row of zeros gives zeros and A = 0. `value` is called twice for each index and must be pure;
-/// its range is −(2³¹ − 1)..2³¹.
+/// every int32 is in its range.
 pub fn quantize_row(out: &mut [i8], value: impl Fn(usize) -> i32) -> i32 {
-    let largest = (0..out.len()).fold(0, |largest: i32, i| largest.max(value(i).abs()));
+    let largest = (0..out.len()).fold(0, |largest: i32, i| largest.max(value(i).saturating_abs()));
     if largest == 0 {
         out.fill(0);
         return 0;
@@ -36,6 +36,13 @@ mod tests {
             assert_eq!(quantize_row(&mut out, |i| [0, largest, -largest][i]), largest);
             assert_eq!(out, [0, 127, -127], "largest {largest}");
         }
+    }
+
+    #[test]
+    fn the_most_negative_value_is_no_exception() {
+        let mut out = [0i8; 2];
+        assert_eq!(quantize_row(&mut out, |i| [i32::MIN, 1 << 30][i]), i32::MAX);
+        assert_eq!(out, [-127, 64]);
     }
 
     #[test]

@@ -28,6 +28,9 @@ const LARGEST_MULTIPLIER: f64 = 2147483647.0;
 /// How much finer the outputs of query, key and value are than one step of a sum over an input row of full range.
 const QKV_EXTRA_BITS: i32 = 2;
 
+/// Largest bias of query, key and value in steps of their outputs.
+const QKV_BIAS_LIMIT: f64 = 67108864.0;
+
 /// Quantisation error of one tensor.
 #[derive(Clone, Debug)]
 pub struct TensorNoise {
@@ -316,10 +319,11 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let scale = linear.scale_to(&bias, |_| into_activation, module)?;
         // The activation's output is shifted left by 8 before it is multiplied.
         let step = libm::ldexp(1.0, -(ACTIVATION_OUTPUT_FRACTION_BITS as i32) - 8);
-        let out_of_activation = output_factors
-            .iter()
-            .map(|factor| multiplier(step / (factor * output_unit), module).map(|multiplier| multiplier.max(1)))
-            .collect::<Result<Vec<_>>>()?;
+        // A multiplier that is cut is a channel divided by another factor, which its reader makes up for.
+        let cut = |factor: &f64| {
+            libm::ldexp(step / (factor * output_unit), 32).round_ties_even().clamp(1.0, LARGEST_MULTIPLIER) as i32
+        };
+        let out_of_activation: Vec<i32> = output_factors.iter().map(cut).collect();
         let exact = |multiplier: &i32| libm::ldexp(step, 32) / (f64::from(*multiplier) * output_unit);
         let factors = out_of_activation.iter().map(exact).collect();
         let layer = layer.unwrap_or(0);
@@ -421,9 +425,15 @@ impl<P: Fn(u64)> Builder<'_, P> {
             (2, channel) => linear.units[row] / context_factors[channel],
             _ => linear.units[row],
         };
+        // Not so fine that a bias could not be expressed, which matters where all weights are zero.
+        let finest = |row: usize| match part(row) {
+            (2, channel) => f64::from(bias[row].abs()) / context_factors[channel] / QKV_BIAS_LIMIT,
+            _ => f64::from(bias[row].abs()) / QKV_BIAS_LIMIT,
+        };
         let unit_of = |number: usize| {
-            let units = (0..3 * self.h).filter(|&row| part(row).0 == number).map(channel_unit);
-            libm::ldexp(units.fold(f64::MIN_POSITIVE, f64::max), -QKV_EXTRA_BITS)
+            let rows = (0..3 * self.h).filter(|&row| part(row).0 == number);
+            rows.map(|row| libm::ldexp(channel_unit(row), -QKV_EXTRA_BITS).max(finest(row)))
+                .fold(f64::MIN_POSITIVE, f64::max)
         };
         let common = [unit_of(0), unit_of(1), unit_of(2)];
         let output_unit = |row: usize| match part(row) {

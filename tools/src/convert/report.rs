@@ -22,7 +22,7 @@ const WORST_TENSORS: usize = 10;
 /// # Errors
 ///
 /// Bad input, or a file that cannot be written.
-pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
+pub fn run(args: &ConvertArgs, out: &mut impl Write) -> Result<ExitCode> {
     let calibration = match (&args.calibrate, &args.calibrate_ids) {
         (Some(path), _) => Calibration::Text(path.clone()),
         (None, Some(path)) => Calibration::Ids(path.clone()),
@@ -35,38 +35,45 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     write_atomically(&args.output, |file| file.write_all(&converted.blob))?;
 
     for note in &converted.notes {
-        println!("note: {note}");
+        writeln!(out, "note: {note}")?;
     }
     let model = Model::open(&converted.blob)?;
-    print_noise(&converted.noise);
-    println!("\nsize by section");
+    print_noise(&converted.noise, out)?;
+    writeln!(out, "\nsize by section")?;
     for (name, bytes) in section_groups(&model) {
-        println!("  {name:<24} {:>9}", megabytes(bytes));
+        writeln!(out, "  {name:<24} {:>9}", megabytes(bytes))?;
     }
     let quantization = model.manifest().quantization;
     let smoothing = match quantization.smoothed {
         true => format!("smoothed on {} tokens", quantization.calibration_tokens),
         false => "not smoothed".to_owned(),
     };
-    println!(
+    writeln!(
+        out,
         "\nwrote {}: {}, {smoothing}, in {:.1} s",
         args.output.display(),
         megabytes(converted.blob.len() as u64),
         start.elapsed().as_secs_f64()
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// SNR per tensor and per layer, worst first.
-fn print_noise(noise: &[TensorNoise]) {
+fn print_noise(noise: &[TensorNoise], out: &mut impl Write) -> Result<()> {
     let mut tensors: Vec<(&str, f64)> = noise.iter().map(|t| (t.name.as_str(), t.noise.decibels())).collect();
     tensors.sort_by(|a, b| a.1.total_cmp(&b.1));
-    println!("quantisation error of the weights, signal to noise in dB, worst first ({} tensors)", tensors.len());
+    writeln!(out, "quantisation error of the weights, signal to noise in dB, worst first ({} tensors)", tensors.len())?;
     for (name, decibels) in tensors.iter().take(WORST_TENSORS) {
-        println!("  {name:<48} {decibels:6.1}");
+        writeln!(out, "  {name:<48} {decibels:6.1}")?;
     }
     if let (Some(worst), Some(best)) = (tensors.get(WORST_TENSORS), tensors.last()) {
-        println!("  {:<48} {:6.1} to {:.1}", format!("the other {}", tensors.len() - WORST_TENSORS), worst.1, best.1);
+        writeln!(
+            out,
+            "  {:<48} {:6.1} to {:.1}",
+            format!("the other {}", tensors.len() - WORST_TENSORS),
+            worst.1,
+            best.1
+        )?;
     }
     let mut layers: Vec<(String, Noise)> = Vec::new();
     for tensor in noise {
@@ -77,8 +84,9 @@ fn print_noise(noise: &[TensorNoise]) {
         }
     }
     layers.sort_by(|a, b| a.1.decibels().total_cmp(&b.1.decibels()));
-    println!("\nper layer");
+    writeln!(out, "\nper layer")?;
     for (name, noise) in layers {
-        println!("  {name:<48} {:6.1}", noise.decibels());
+        writeln!(out, "  {name:<48} {:6.1}", noise.decibels())?;
     }
+    Ok(())
 }
