@@ -210,8 +210,7 @@ fn more_masks_than_room_for_answers_are_refused_with_both_numbers() {
 #[test]
 fn text_longer_than_the_positions_is_refused_with_both_numbers() {
     let error = fill_mask(blob(), POSITIONS, &"the cat ".repeat(300));
-    let expected = TokenizerError::TooManyTokens { needed_tokens: 602, given_tokens: POSITIONS };
-    assert_eq!(error, PipelineError::Tokenizer(expected));
+    assert_eq!(error, PipelineError::Forward(ForwardError::SequenceTooLong { tokens: 602, max: POSITIONS }));
     let text = error.to_string();
     assert!(text.contains("602") && text.contains("40"), "{text}");
 }
@@ -226,7 +225,15 @@ fn ten_megabytes_of_text_are_refused_at_once() {
             // Text of which nothing remains is no error to the tokenizer; it has no mask, though.
             Err(PipelineError::NoMask)
         });
-        assert!(matches!(error, PipelineError::Tokenizer(_) | PipelineError::NoMask), "{error:?}");
+        let too_long = matches!(error, PipelineError::Forward(ForwardError::SequenceTooLong { .. }));
+        assert!(too_long || error == PipelineError::NoMask, "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(5), "{piece:?} took {:?}", start.elapsed());
     }
+}
+
+#[test]
+fn text_longer_than_the_memory_is_refused_with_both_numbers() {
+    let error = fill_mask(blob(), 8, &"the cat ".repeat(9));
+    let expected = TokenizerError::TooManyTokens { needed_tokens: 20, given_tokens: 8 };
+    assert_eq!(error, PipelineError::Tokenizer(expected));
 }

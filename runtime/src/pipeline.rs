@@ -111,7 +111,7 @@ impl<'m, 'a, 'w> Pipeline<'m, 'a, 'w> {
         fits
     }
 
-    /// Joins a model, the kernels of this CPU and memory.
+    /// Joins a model, the kernels of this CPU and memory. With too little memory for one token, every text is too long.
     ///
     /// # Errors
     ///
@@ -119,11 +119,15 @@ impl<'m, 'a, 'w> Pipeline<'m, 'a, 'w> {
     pub fn new(model: &'m Model<'a>, kernels: &'static Kernels, memory: &'w mut [u8]) -> Result<Self, FormatError> {
         model.check_layout(kernels)?;
         let tokens = Self::max_tokens(&model.manifest().config, memory.len());
-        let skip = memory.as_ptr().align_offset(align_of::<u32>()).min(memory.len());
-        let ids = if tokens == 0 { 0 } else { size_of::<u32>() * tokens };
-        let (input_ids, rest) = memory[skip..].split_at_mut(ids);
-        let (token_type_ids, memory) = rest.split_at_mut(tokens);
-        Ok(Self { model, kernels, input_ids: bytemuck::cast_slice_mut(input_ids), token_type_ids, memory, seq_len: 0 })
+        let mut pipeline =
+            Self { model, kernels, input_ids: &mut [], token_type_ids: &mut [], memory: &mut [], seq_len: 0 };
+        if tokens > 0 {
+            let skip = memory.as_ptr().align_offset(align_of::<u32>());
+            let (input_ids, rest) = memory[skip..].split_at_mut(size_of::<u32>() * tokens);
+            (pipeline.token_type_ids, pipeline.memory) = rest.split_at_mut(tokens);
+            pipeline.input_ids = bytemuck::cast_slice_mut(input_ids);
+        }
+        Ok(pipeline)
     }
 
     /// Tokenizes a text, or two as a pair, for [`forward`](Self::forward); returns the token ids.
