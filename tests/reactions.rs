@@ -129,7 +129,7 @@ fn attach(core: &str, group: &str) -> String {
 }
 
 fn ring_digits(smiles: &str) -> impl Iterator<Item = u32> + '_ {
-    tokens(smiles).filter(|(_, is_ring)| *is_ring).map(|(token, _)| token.parse().expect("a digit"))
+    tokens(smiles).filter(|&(_, is_ring)| is_ring).map(|(token, _)| token.parse().expect("a digit"))
 }
 
 /// The tokens of a SMILES, and whether each is the digit of a ring: bracket atoms, `Cl`, `Br`, `%10`, `>>`, single characters.
