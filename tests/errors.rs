@@ -100,7 +100,9 @@ fn sequence_longer_than_the_positions_is_refused_with_both_numbers() {
 #[test]
 fn sequence_longer_than_the_memory_is_refused_with_both_numbers() {
     let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&[4; 7], &[0; 7]));
-    assert_eq!(error, PipelineError::Forward(ForwardError::SequenceTooLong { tokens: 7, max: 6 }));
+    let bytes = |tokens| Pipeline::bytes(&Model::open(blob()).unwrap().manifest().config, tokens);
+    let expected = ForwardError::WorkspaceTooSmall { needed_bytes: bytes(7), given_bytes: bytes(6) };
+    assert_eq!(error, PipelineError::Forward(expected));
 }
 
 #[test]

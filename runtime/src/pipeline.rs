@@ -160,8 +160,13 @@ impl<'m, 'a, 'w> Pipeline<'m, 'a, 'w> {
     pub fn set_ids(&mut self, input_ids: &[u32], token_type_ids: &[u8]) -> Result<(), PipelineError> {
         self.seq_len = 0;
         let (tokens, max) = (input_ids.len(), self.input_ids.len());
+        let config = &self.model.manifest().config;
+        if tokens > usize::from(config.max_position_embeddings) {
+            return Err(ForwardError::SequenceTooLong { tokens, max: config.max_position_embeddings.into() }.into());
+        }
         if tokens > max {
-            return Err(ForwardError::SequenceTooLong { tokens, max }.into());
+            let (needed_bytes, given_bytes) = (Self::bytes(config, tokens), Self::bytes(config, max));
+            return Err(ForwardError::WorkspaceTooSmall { needed_bytes, given_bytes }.into());
         }
         if token_type_ids.len() != tokens {
             return Err(ForwardError::LengthMismatch { input_ids: tokens, token_type_ids: token_type_ids.len() }.into());
