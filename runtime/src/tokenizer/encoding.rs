@@ -27,6 +27,7 @@ pub const NO_WORD: u32 = u32::MAX;
 pub struct Encoding<'b> {
     ids: &'b mut [u32],
     token_type_ids: &'b mut [u8],
+    attention_mask: &'b mut [u8],
     offsets: &'b mut [Offsets],
     word_ids: &'b mut [u32],
     len: usize,
@@ -44,6 +45,12 @@ impl<'b> Encoding<'b> {
     #[must_use]
     pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
         Self { token_type_ids, ..self }
+    }
+
+    /// Asks for an attention mask, as long as there is room for.
+    #[must_use]
+    pub fn with_attention_mask(self, attention_mask: &'b mut [u8]) -> Self {
+        Self { attention_mask, ..self }
     }
 
     /// Asks for offsets, as many as there is room for.
@@ -78,6 +85,11 @@ impl<'b> Encoding<'b> {
         &self.token_type_ids[..self.len.min(self.token_type_ids.len())]
     }
 
+    /// 1 for tokens, 0 for padding.
+    pub fn attention_mask(&self) -> &[u8] {
+        &self.attention_mask[..self.len.min(self.attention_mask.len())]
+    }
+
     /// Where the tokens stand in their texts.
     pub fn offsets(&self) -> &[Offsets] {
         &self.offsets[..self.len.min(self.offsets.len())]
@@ -107,6 +119,7 @@ impl<'b> Encoding<'b> {
     }
 
     /// Writes a token where there is room for it.
+    #[inline]
     pub(super) fn set(&mut self, at: usize, token: Token, token_type_id: u8) {
         if let Some(entry) = self.ids.get_mut(at) {
             *entry = token.id;
@@ -138,7 +151,7 @@ impl<'b> Encoding<'b> {
 
     /// Puts the special tokens around texts of `first` and `second` tokens that stand in their places already.
     pub(super) fn finish(&mut self, config: &TokenizerConfig, first: usize, second: Option<usize>) {
-        let special = |id| Token { id, start: 0, end: 0, word: NO_WORD };
+        let special = |id| Token { id, start: 0, end: 0, word: NO_WORD, is_special: true };
         self.set(0, special(config.cls_token_id), 0);
         self.set(first + 1, special(config.sep_token_id), 0);
         self.first_len = first;
@@ -147,6 +160,19 @@ impl<'b> Encoding<'b> {
             self.set(self.len + second, special(config.sep_token_id), 1);
             self.len += second + 1;
         }
+        let tokens = self.len.min(self.attention_mask.len());
+        self.attention_mask[..tokens].fill(1);
+    }
+
+    /// Fills the places up to `tokens` with the token for padding.
+    pub(super) fn pad(&mut self, pad_token_id: u32, tokens: usize) {
+        for at in self.len..tokens {
+            self.set(at, Token { id: pad_token_id, start: 0, end: 0, word: NO_WORD, is_special: true }, 0);
+            if let Some(entry) = self.attention_mask.get_mut(at) {
+                *entry = 0;
+            }
+        }
+        self.len = self.len.max(tokens);
     }
 }
 
