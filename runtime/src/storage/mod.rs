@@ -37,6 +37,17 @@ pub trait Storage {
     ///
     /// If the device fails.
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable>;
+
+    /// The little-endian number with this index in an array of them that starts at `start`.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    #[inline(always)]
+    fn read_u32(&self, start: u32, index: u32) -> Result<u32, Unreadable> {
+        // Behind the end is behind the end.
+        self.read(start.saturating_add(index.saturating_mul(4))).map(u32::from_le_bytes)
+    }
 }
 
 impl Storage for &[u8] {
@@ -46,7 +57,17 @@ impl Storage for &[u8] {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
-        let found = self.get(offset as usize..).and_then(|rest| rest.first_chunk());
+        let start = offset as usize;
+        let found = self.get(start..start.saturating_add(N)).and_then(|bytes| bytes.first_chunk());
         Ok(found.copied().unwrap_or([0; N]))
+    }
+
+    // The address in one step, and a number that is 0 behind the end rather than bytes that are: this is the innermost
+    // read of a search, and each waits for the one before.
+    #[inline(always)]
+    fn read_u32(&self, start: u32, index: u32) -> Result<u32, Unreadable> {
+        let start = (start as usize).saturating_add((index as usize).saturating_mul(4));
+        let found = self.get(start..start.saturating_add(4)).and_then(|bytes| bytes.first_chunk());
+        Ok(found.map_or(0, |&bytes| u32::from_le_bytes(bytes)))
     }
 }

@@ -11,6 +11,12 @@ use super::unicode_tables::{
 /// Most characters that one character can become: a Hangul syllable's jamo, or an ideograph with two spaces.
 pub const MAX_EXPANSION: usize = 3;
 
+/// The flags of an ASCII character.
+#[inline(always)]
+pub fn ascii_class(byte: u8) -> u8 {
+    ASCII_CLASSES[usize::from(byte & 0x7F)]
+}
+
 /// The flags of a character.
 #[inline]
 pub fn class(c: char) -> u8 {

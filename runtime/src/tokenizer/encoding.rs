@@ -30,6 +30,8 @@ pub struct Encoding<'b> {
     attention_mask: &'b mut [u8],
     offsets: &'b mut [Offsets],
     word_ids: &'b mut [u32],
+    /// Whether more than ids was asked for.
+    has_more: bool,
     len: usize,
     /// Tokens of the first text.
     first_len: usize,
@@ -44,7 +46,7 @@ impl<'b> Encoding<'b> {
     /// Asks for token types, as many as there is room for.
     #[must_use]
     pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
-        Self { token_type_ids, ..self }
+        Self { token_type_ids, has_more: true, ..self }
     }
 
     /// Asks for an attention mask, as long as there is room for.
@@ -56,13 +58,13 @@ impl<'b> Encoding<'b> {
     /// Asks for offsets, as many as there is room for.
     #[must_use]
     pub fn with_offsets(self, offsets: &'b mut [Offsets]) -> Self {
-        Self { offsets, ..self }
+        Self { offsets, has_more: true, ..self }
     }
 
     /// Asks for word ids, as many as there is room for.
     #[must_use]
     pub fn with_word_ids(self, word_ids: &'b mut [u32]) -> Self {
-        Self { word_ids, ..self }
+        Self { word_ids, has_more: true, ..self }
     }
 
     /// Number of tokens.
@@ -123,6 +125,9 @@ impl<'b> Encoding<'b> {
     pub(super) fn set(&mut self, at: usize, token: Token, token_type_id: u8) {
         if let Some(entry) = self.ids.get_mut(at) {
             *entry = token.id;
+        }
+        if !self.has_more {
+            return;
         }
         if let Some(entry) = self.token_type_ids.get_mut(at) {
             *entry = token_type_id;

@@ -4,7 +4,7 @@
 //! model wants them and are tokenized where they stand. A word with a character that normalization changes, or one
 //! that the end of a piece of text cuts, is written into a buffer, which holds as many characters as a word may have.
 
-use super::characters::class;
+use super::characters::{ascii_class, class};
 use super::normalizer::Normalized;
 use super::special_tokens::{MAX_SPELLING_BYTES, Progress};
 use super::unicode_tables::{NONSTARTER, PUNCTUATION, SPACE};
@@ -186,32 +186,38 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         let Piece { text, is_last, .. } = piece;
         let (stops, changed) = (self.tokenizer.stops, self.tokenizer.changed);
         loop {
-            let mut rest = text[at..].chars();
-            let mut chars = 0;
-            let (stop, flags, left) = loop {
-                let left = rest.as_str().len();
-                match rest.next() {
-                    Some(c) => {
-                        let flags = class(c);
-                        if flags & stops != 0 {
-                            break (c, flags, left);
-                        }
-                        chars += 1;
+            let mut end = at;
+            let (stop, flags) = loop {
+                let Some(&byte) = text.as_bytes().get(end) else {
+                    if is_last {
+                        break (' ', SPACE);
                     }
-                    None if is_last => break (' ', SPACE, 0),
                     // The word may go on.
-                    None => return Ok(at),
+                    return Ok(at);
+                };
+                if byte.is_ascii() {
+                    let flags = ascii_class(byte);
+                    if flags & stops != 0 {
+                        break (char::from(byte), flags);
+                    }
+                    end += 1;
+                } else {
+                    let c = text[end..].chars().next().unwrap_or_default();
+                    let flags = class(c);
+                    if flags & stops != 0 {
+                        break (c, flags);
+                    }
+                    end += c.len_utf8();
                 }
             };
             if flags & changed != 0 {
                 return Ok(at);
             }
-            let end = text.len() - left;
             if end > at {
-                self.word_in_place(piece, at, end, chars, sink)?;
+                self.word_in_place(piece, at, end, sink)?;
                 at = end;
             }
-            if left == 0 {
+            if at == text.len() {
                 return Ok(at);
             }
             let behind = at + stop.len_utf8();
@@ -228,7 +234,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
                         Progress::None => {}
                     }
                 }
-                self.word_in_place(piece, at, behind, 1, sink)?;
+                self.word_in_place(piece, at, behind, sink)?;
             }
             at = behind;
         }
@@ -241,20 +247,26 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         piece: Piece<'_>,
         start: usize,
         end: usize,
-        chars: usize,
         sink: &mut impl FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let word = &piece.text.as_bytes()[start..end];
-        let start = piece.start + start as u32;
-        let mut token = Token { id: self.tokenizer.config.unk_token_id, start, end: start, word: self.word_index, is_special: false };
+        let first = piece.start + start as u32;
+        let mut token = Token {
+            id: self.tokenizer.config.unk_token_id,
+            start: first,
+            end: first,
+            word: self.word_index,
+            is_special: false,
+        };
         self.word_index += 1;
-        if chars <= MAX_WORD_CHARS && self.pieces.split(&self.tokenizer.vocab, word)? {
+        let fits = word.len() <= MAX_WORD_CHARS || piece.text[start..end].chars().count() <= MAX_WORD_CHARS;
+        if fits && self.pieces.split(&self.tokenizer.vocab, word)? {
             for (id, end) in self.pieces.iter() {
-                (token.id, token.start, token.end) = (id, token.end, start + end as u32);
+                (token.id, token.start, token.end) = (id, token.end, first + end as u32);
                 sink(token);
             }
         } else {
-            token.end = start + word.len() as u32;
+            token.end = first + word.len() as u32;
             sink(token);
         }
         Ok(())

@@ -234,7 +234,7 @@ impl<S: Storage> Vocab<S> {
         if found != MAGIC {
             return Err(VocabError::BadMagic { found });
         }
-        let number = |field: core::ops::Range<usize>| storage.read(field.start as u32).map(u32::from_le_bytes);
+        let number = |field: core::ops::Range<usize>| storage.read_u32(field.start as u32, 0);
         let tokens = number(field::TOKENS)?;
         if tokens == 0 || tokens as usize > MAX_TOKENS {
             return Err(VocabError::BadTokenCount { found: tokens });
@@ -251,7 +251,7 @@ impl<S: Storage> Vocab<S> {
             anchors: parts.anchors as u32,
             distances: parts.distances as u32,
             strings: parts.strings as u32,
-            root: Unit(u32::from_le_bytes(storage.read(HEADER_BYTES as u32)?)),
+            root: Unit(storage.read_u32(HEADER_BYTES as u32, 0)?),
             continuation_root: None,
             storage,
         };
@@ -333,7 +333,7 @@ impl<S: Storage> Vocab<S> {
     #[inline(always)]
     pub(super) fn unit(&self, index: u32) -> Result<Unit, Unreadable> {
         // An index has 21 bits. In a damaged section it may lie in the parts behind the units.
-        self.storage.read(HEADER_BYTES as u32 + 4 * index).map(|unit| Unit(u32::from_le_bytes(unit)))
+        self.storage.read_u32(HEADER_BYTES as u32, index).map(Unit)
     }
 
     /// The child for a byte other than 0, the label of free units and of leaves of inner units.
@@ -346,7 +346,7 @@ impl<S: Storage> Vocab<S> {
     /// A word of the links.
     pub(super) fn link_word(&self, index: u32) -> Result<LinkWord, Unreadable> {
         // An index has 21 bits and a few; a damaged one reads other parts, or 0.
-        self.storage.read(self.links + 4 * index).map(|word| LinkWord(u32::from_le_bytes(word)))
+        self.storage.read_u32(self.links, index).map(LinkWord)
     }
 
     /// Where in `text` the token of `leaf` ends, if it stands there; the byte that led to the leaf lies before `at`,
@@ -383,7 +383,7 @@ impl<S: Storage> Vocab<S> {
         }
         let start_of = |id: u32| -> Result<u32, Unreadable> {
             let distance = u16::from_le_bytes(self.storage.read(self.distances + 2 * id)?);
-            let anchor = u32::from_le_bytes(self.storage.read(self.anchors + id / TOKENS_PER_ANCHOR as u32 * 4)?);
+            let anchor = self.storage.read_u32(self.anchors, id / TOKENS_PER_ANCHOR as u32)?;
             Ok(self.strings.saturating_add(anchor).saturating_add(distance.into()))
         };
         Ok(Some((start_of(id)?, start_of(id + 1)?)))

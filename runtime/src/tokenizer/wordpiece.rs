@@ -3,7 +3,9 @@
 //! A word is all or nothing: if some rest of it starts with no token, or if it has more than 100 characters, the whole
 //! word becomes `[UNK]`.
 
-use super::vocab::Vocab;
+use core::hint::select_unpredictable;
+
+use super::vocab::{CONTINUATION_PREFIX, Unit, Vocab};
 use super::word_buffer::MAX_WORD_CHARS;
 use crate::storage::{Storage, Unreadable};
 
@@ -44,18 +46,18 @@ impl Pieces {
         (self.len, self.end) = (0, 0);
     }
 
-    /// Takes a token up to `end`. `false` in a damaged vocabulary alone: there is room for a token per character, and
-    /// each has a byte.
+    /// Takes a token up to `end`, which lies behind the last one's. `false` in a damaged vocabulary alone: there is room
+    /// for a token per character.
     #[inline]
-    fn push(&mut self, id: u32, end: usize, at: usize) -> bool {
-        let fits = self.len < MAX_WORD_CHARS && (self.end + 1..=at).contains(&end);
-        if fits {
-            self.ids[self.len] = id;
-            self.ends[(end - 1) / 64] |= 1 << ((end - 1) % 64);
-            self.len += 1;
-            self.end = end;
-        }
-        fits
+    fn push(&mut self, id: u32, end: usize) -> bool {
+        let (Some(place), Some(ends)) = (self.ids.get_mut(self.len), self.ends.get_mut((end - 1) / 64)) else {
+            return false;
+        };
+        *place = id;
+        *ends |= 1 << ((end - 1) % 64);
+        self.len += 1;
+        self.end = end;
+        true
     }
 
     /// Splits a word of at most [`MAX_WORD_CHARS`] characters without a byte 0; `false` if it is unknown.
@@ -64,40 +66,46 @@ impl Pieces {
         self.clear();
         let mut unit = vocab.root();
         let mut at = 0;
-        // The leaf of the last token on the way, and where that ends.
-        let mut last: Option<(u32, usize)> = None;
+        let mut last = LastToken::NONE;
         loop {
-            let mut matched = None;
+            // Down the trie, up to a leaf or until there is no child.
+            let mut leaf = None;
             while let Some(&byte) = word.get(at) {
-                let Some(child) = vocab.child(unit, byte)? else { break };
-                at += 1;
-                if child.is_leaf() {
-                    let start = self.end;
-                    let depth = at - start + if start > 0 { 2 } else { 0 };
-                    matched = vocab.end_of_match(child, depth, word, at)?.map(|end| (child.payload(), end));
-                    if matched.is_none() {
-                        at -= 1;
-                    }
+                let child = vocab.unit(unit.payload() ^ u32::from(byte))?;
+                if child.label() != byte {
                     break;
                 }
+                if child.is_leaf() {
+                    leaf = Some(child);
+                    break;
+                }
+                at += 1;
                 unit = child;
-                if unit.ends_token() {
-                    last = Some((unit.payload(), at));
+                // Whether a token ends at a byte cannot be foreseen.
+                last.leaf = select_unpredictable(unit.ends_token(), unit.payload(), last.leaf);
+                last.end = select_unpredictable(unit.ends_token(), at, last.end);
+            }
+            let (mut id, mut end) = (0, 0);
+            if let Some(leaf) = leaf {
+                (id, end) = (leaf.payload(), at + 1);
+                if !leaf.ends_token() {
+                    end = self.end_of_match(vocab, leaf, word, at + 1)?;
                 }
             }
-            if matched.is_none() && unit.has_link() {
-                match self.follow_link(vocab, unit, at)? {
-                    Some(next) => (unit, last) = next,
-                    None => return Ok(false),
+            if end == 0 {
+                if unit.has_link() {
+                    match self.follow_link(vocab, unit, at)? {
+                        Some(next) => (unit, last) = next,
+                        None => return Ok(false),
+                    }
+                    continue;
                 }
-                continue;
+                if last.end == 0 {
+                    return Ok(false);
+                }
+                (id, end) = (vocab.unit(last.leaf)?.payload(), last.end);
             }
-            let (id, end) = match (matched, last) {
-                (Some(matched), _) => matched,
-                (None, Some((leaf, end))) => (vocab.unit(leaf)?.payload(), end),
-                (None, None) => return Ok(false),
-            };
-            if id as usize >= vocab.len() || !self.push(id, end, word.len()) {
+            if id as usize >= vocab.len() || !self.push(id, end) {
                 return Ok(false);
             }
             if end == word.len() {
@@ -108,19 +116,32 @@ impl Pieces {
                 None => return Ok(false),
             }
             at = end;
-            last = None;
+            last = LastToken::NONE;
         }
+    }
+
+    /// Where the token of `leaf`, whose byte lies before `at`, ends, if it stands there; else 0.
+    #[inline(never)]
+    fn end_of_match<S: Storage>(
+        &self,
+        vocab: &Vocab<S>,
+        leaf: Unit,
+        word: &[u8],
+        at: usize,
+    ) -> Result<usize, Unreadable> {
+        let depth = at - self.end + if self.end > 0 { CONTINUATION_PREFIX.len() } else { 0 };
+        Ok(vocab.end_of_match(leaf, depth, word, at)?.unwrap_or(0))
     }
 
     /// Takes the tokens that `unit`, reached at `at`, comes to. Returns the unit from which to go on there, with the
     /// last token on the way to that; `None` if the word is unknown.
-    #[cold]
+    #[inline(never)]
     fn follow_link<S: Storage>(
         &mut self,
         vocab: &Vocab<S>,
-        unit: super::vocab::Unit,
+        unit: Unit,
         at: usize,
-    ) -> Result<Option<(super::vocab::Unit, Option<(u32, usize)>)>, Unreadable> {
+    ) -> Result<Option<(Unit, LastToken)>, Unreadable> {
         let link = vocab.unit(unit.payload())?.payload();
         let target = vocab.link_word(link)?;
         let last = vocab.link_word(link + 1)?;
@@ -129,12 +150,26 @@ impl Pieces {
         }
         for i in 0..target.count() as u32 {
             let token = vocab.link_word(link + 2 + i)?;
-            let end = self.end + token.count();
-            if token.number() as usize >= vocab.len() || !self.push(token.number(), end, at) {
+            let (id, end) = (token.number(), self.end + token.count());
+            // Each covers a byte that was read, or the vocabulary is damaged.
+            if id as usize >= vocab.len() || !(self.end + 1..=at).contains(&end) || !self.push(id, end) {
                 return Ok(None);
             }
         }
-        let last = (last.number() > 0).then(|| (last.number(), at.saturating_sub(last.count())));
+        let end_of_last = at.saturating_sub(last.count());
+        let has_last = last.number() > 0 && end_of_last > self.end;
+        let last = if has_last { LastToken { leaf: last.number(), end: end_of_last } } else { LastToken::NONE };
         Ok(Some((vocab.unit(target.number())?, last)))
     }
+}
+
+/// The last token on the way from a root: the leaf that holds its id, and where it ends; at 0 there is none.
+#[derive(Clone, Copy, Debug)]
+struct LastToken {
+    leaf: u32,
+    end: usize,
+}
+
+impl LastToken {
+    const NONE: Self = Self { leaf: 0, end: 0 };
 }
