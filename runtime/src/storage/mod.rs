@@ -66,8 +66,8 @@ impl Storage for &[u8] {
     // read of a search, and each waits for the one before.
     #[inline(always)]
     fn read_u32(&self, start: u32, index: u32) -> Result<u32, Unreadable> {
-        let start = (start as usize).saturating_add((index as usize).saturating_mul(4));
-        let found = self.get(start..start.saturating_add(4)).and_then(|bytes| bytes.first_chunk());
+        let numbers = self.get(start as usize..).unwrap_or_default().as_chunks().0;
+        let found = numbers.get(index as usize);
         Ok(found.map_or(0, |&bytes| u32::from_le_bytes(bytes)))
     }
 }

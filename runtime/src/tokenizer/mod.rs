@@ -43,7 +43,6 @@ pub use windows::Windows;
 
 use crate::config::TokenizerConfig;
 use crate::storage::Storage;
-use characters::class;
 use normalizer::Steps;
 use special_tokens::SpecialTokens;
 
@@ -88,7 +87,7 @@ impl<S: Storage> Tokenizer<S> {
         let special_tokens = SpecialTokens::new(&vocab, &config)?;
         let steps = Steps::new(&config);
         let stops = steps.changed() | steps.splits();
-        let special_tokens_stop_words = special_tokens.first_chars().all(|c| class(c) & stops != 0);
+        let special_tokens_stop_words = special_tokens.first_classes().all(|class| class & stops != 0);
         Ok(Self { vocab, config, steps, special_tokens, changed: steps.changed(), stops, special_tokens_stop_words })
     }
 

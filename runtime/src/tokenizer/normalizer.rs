@@ -32,8 +32,10 @@ pub enum Normalized {
     Space,
     /// A combining character, to be put in order with its neighbours.
     Mark,
-    /// Itself, in the middle of a word or as punctuation.
-    Same,
+    /// One character in the middle of a word.
+    Letter(char),
+    /// Itself, a word of its own.
+    Punctuation,
     /// These, with combining characters that stay at the end; words of their own if it is an ideograph.
     Parts {
         /// The characters, in lower case if that is asked for.
@@ -69,13 +71,22 @@ impl Steps {
         SPACE | PUNCTUATION | if self.space_out_cjk { CJK } else { 0 }
     }
 
-    /// What becomes of `c`.
+    /// What becomes of `c`, which has these flags.
     #[inline]
-    pub fn normalize(self, c: char) -> Normalized {
-        let flags = class(c);
-        if flags & (self.changed() | self.splits()) & !PUNCTUATION == 0 {
-            return Normalized::Same;
+    pub fn normalize(self, c: char, flags: u8) -> Normalized {
+        if flags & (self.changed() | self.splits()) == 0 {
+            return Normalized::Letter(c);
         }
+        if flags == UPPER && c.is_ascii() && self.lower_case {
+            return Normalized::Letter(c.to_ascii_lowercase());
+        }
+        if flags == PUNCTUATION {
+            return Normalized::Punctuation;
+        }
+        self.normalize_rare(c, flags)
+    }
+
+    fn normalize_rare(self, c: char, flags: u8) -> Normalized {
         if flags & REMOVED != 0 {
             return Normalized::Nothing;
         }

@@ -3,6 +3,7 @@
 //! They are looked for before normalization, in exactly their spelling. Of several that start at one place the longest
 //! is taken, as in the reference.
 
+use super::characters::first_class;
 use super::{TokenizerError, Vocab};
 use crate::config::TokenizerConfig;
 use crate::storage::Storage;
@@ -21,7 +22,6 @@ pub struct SpecialTokens {
 struct Spelling {
     bytes: [u8; MAX_SPELLING_BYTES],
     len: u8,
-    first: char,
     id: u32,
 }
 
@@ -46,7 +46,7 @@ impl SpecialTokens {
     pub fn new<S: Storage>(vocab: &Vocab<S>, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let ids =
             [config.pad_token_id, config.unk_token_id, config.cls_token_id, config.sep_token_id, config.mask_token_id];
-        let mut tokens = [Spelling { bytes: [0; MAX_SPELLING_BYTES], len: 0, first: '\0', id: 0 }; 5];
+        let mut tokens = [Spelling { bytes: [0; MAX_SPELLING_BYTES], len: 0, id: 0 }; 5];
         for (spelling, id) in tokens.iter_mut().zip(ids) {
             let mut buffer = [0; MAX_SPELLING_BYTES + 1];
             let missing = TokenizerError::SpecialTokenMissing { id, vocab_size: vocab.len() as u32 };
@@ -55,7 +55,7 @@ impl SpecialTokens {
                 return Err(TokenizerError::SpecialTokenTooLong { id });
             }
             // Only a damaged vocabulary spells half a character.
-            spelling.first = core::str::from_utf8(token).ok().and_then(|token| token.chars().next()).ok_or(missing)?;
+            core::str::from_utf8(token).map_err(|_| missing)?;
             spelling.bytes[..token.len()].copy_from_slice(token);
             (spelling.len, spelling.id) = (token.len() as u8, id);
         }
@@ -63,15 +63,15 @@ impl SpecialTokens {
         Ok(Self { tokens })
     }
 
-    /// The first characters of the spellings.
-    pub fn first_chars(&self) -> impl Iterator<Item = char> {
-        self.tokens.iter().map(|spelling| spelling.first)
+    /// The flags of the characters that the spellings start with.
+    pub fn first_classes(&self) -> impl Iterator<Item = u8> {
+        self.tokens.iter().map(|spelling| first_class(spelling.as_bytes()).0)
     }
 
-    /// Whether a spelling starts with this character.
+    /// Whether a spelling starts with this byte.
     #[inline]
-    pub fn may_start(&self, c: char) -> bool {
-        self.tokens.iter().any(|spelling| spelling.first == c)
+    pub fn may_start_with(&self, byte: u8) -> bool {
+        self.tokens.iter().any(|spelling| spelling.bytes[0] == byte)
     }
 
     /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.

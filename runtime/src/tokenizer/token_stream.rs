@@ -4,7 +4,7 @@
 //! model wants them and are tokenized where they stand. A word with a character that normalization changes, or one
 //! that the end of a piece of text cuts, is written into a buffer, which holds as many characters as a word may have.
 
-use super::characters::{ascii_class, class};
+use super::characters::{class, first_class};
 use super::normalizer::Normalized;
 use super::special_tokens::{MAX_SPELLING_BYTES, Progress};
 use super::unicode_tables::{NONSTARTER, PUNCTUATION, SPACE};
@@ -187,27 +187,18 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         let (stops, changed) = (self.tokenizer.stops, self.tokenizer.changed);
         loop {
             let mut end = at;
-            let (stop, flags) = loop {
-                let Some(&byte) = text.as_bytes().get(end) else {
-                    if is_last {
-                        break (' ', SPACE);
+            let (flags, stop_bytes) = loop {
+                match text.as_bytes().get(end..) {
+                    Some(rest) if !rest.is_empty() => {
+                        let (flags, bytes) = first_class(rest);
+                        if flags & stops != 0 {
+                            break (flags, bytes);
+                        }
+                        end += bytes;
                     }
+                    _ if is_last => break (SPACE, 0),
                     // The word may go on.
-                    return Ok(at);
-                };
-                if byte.is_ascii() {
-                    let flags = ascii_class(byte);
-                    if flags & stops != 0 {
-                        break (char::from(byte), flags);
-                    }
-                    end += 1;
-                } else {
-                    let c = text[end..].chars().next().unwrap_or_default();
-                    let flags = class(c);
-                    if flags & stops != 0 {
-                        break (c, flags);
-                    }
-                    end += c.len_utf8();
+                    _ => return Ok(at),
                 }
             };
             if flags & changed != 0 {
@@ -220,10 +211,10 @@ impl<'t, S: Storage> TokenStream<'t, S> {
             if at == text.len() {
                 return Ok(at);
             }
-            let behind = at + stop.len_utf8();
+            let behind = at + stop_bytes;
             if flags & SPACE == 0 {
                 // Punctuation and ideographs are words by themselves, unless a special token starts here.
-                if self.tokenizer.special_tokens.may_start(stop) {
+                if self.tokenizer.special_tokens.may_start_with(text.as_bytes()[at]) {
                     match self.tokenizer.special_tokens.progress(&text.as_bytes()[at..], is_last) {
                         Progress::Found { id, bytes } => {
                             self.special(id, piece.start + at as u32, bytes, sink);
@@ -282,13 +273,16 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         sink: &mut impl FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let start = piece.start + at as u32;
-        if self.held_len == 0 && !self.tokenizer.special_tokens.may_start(c) {
+        let encoded = &piece.text.as_bytes()[at..at + c.len_utf8()];
+        if self.held_len == 0 && !self.tokenizer.special_tokens.may_start_with(encoded[0]) {
             return self.character(c, Source::new(start, c), piece, sink);
         }
         // What is held is shorter than a spelling.
-        let bytes = c.encode_utf8(&mut self.held[self.held_len.into()..]).len();
-        self.held_len += bytes as u8;
-        self.settle(Piece { is_last: false, ..piece }, start + bytes as u32, sink)
+        let held = usize::from(self.held_len);
+        self.held[held..held + encoded.len()].copy_from_slice(encoded);
+        self.held_len += encoded.len() as u8;
+        let end = start + encoded.len() as u32;
+        self.settle(Piece { is_last: false, ..piece }, end, sink)
     }
 
     /// Lets go of what is held, which ends at the byte `end` of the text, as far as no special token starts with it.
@@ -334,11 +328,19 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         sink: &mut impl FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let steps = self.tokenizer.steps;
-        match steps.normalize(c) {
+        match steps.normalize(c, class(c)) {
+            Normalized::Letter(c) => {
+                self.word.close_marks(piece.text, piece.start);
+                self.word.push(c, source);
+            }
+            Normalized::Punctuation => {
+                self.end_word(piece, sink)?;
+                self.word.push(c, source);
+                self.end_word(piece, sink)?;
+            }
             Normalized::Nothing => {}
             Normalized::Mark => self.word.push_mark(c, source),
             Normalized::Space => self.end_word(piece, sink)?,
-            Normalized::Same => self.letter(c, source, piece, sink)?,
             Normalized::Parts { parts, is_set_off } => {
                 self.word.close_marks(piece.text, piece.start);
                 if is_set_off {
@@ -359,8 +361,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         Ok(())
     }
 
-    /// Writes a normalized character, no combining one, into the word; punctuation is a word by itself.
-    #[inline]
+    /// Writes a part of a character into the word; punctuation is a word by itself.
     fn letter(
         &mut self,
         c: char,
