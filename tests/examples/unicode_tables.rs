@@ -153,7 +153,8 @@ fn combining_classes(out: &mut String) {
     let meaning = "Where the combining class (of the decomposition's first character) changes: `first << 8 | class`.";
     table(out, meaning, "COMBINING_CLASSES", "u32", &boundaries);
 
-    let kept = scalars().filter(|&c| class(c) & 0b111 == 0 && canonical_combining_class(c) != 0 && !c.is_mark_nonspacing());
+    let kept =
+        scalars().filter(|&c| class(c) & 0b111 == 0 && canonical_combining_class(c) != 0 && !c.is_mark_nonspacing());
     let classes: std::collections::BTreeSet<u8> = kept.map(canonical_combining_class).collect();
     let classes: Vec<u8> = classes.into_iter().collect();
     let meaning = "Combining classes other than 0 of characters that stay where accents are stripped.";

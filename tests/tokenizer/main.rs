@@ -1,7 +1,12 @@
-//! The tokenizer against Hugging Face's `tokenizers`: ids, offsets, word ids, token types and decoded text are equal.
+//! The tokenizer against Hugging Face's `tokenizers`: ids, offsets, word ids, token types, masks and decoded text are
+//! equal. `wordpiece` compares vocabularies that are made to be hard, `stream` text in pieces, `storage` vocabularies that
+//! are read from a device.
 
 mod random_text;
 mod reference;
+mod storage;
+mod stream;
+mod wordpiece;
 
 use std::sync::LazyLock;
 
@@ -317,6 +322,9 @@ fn ten_million_random_texts_are_treated_like_the_reference() {
                 for i in 0..5_000_000 {
                     random.write(&mut text);
                     both[i % both.len()].check(&text);
+                    if i % 8 == 0 {
+                        both[i % both.len()].check_stream(&text, &[i / 3, i / 7, i / 11], false);
+                    }
                 }
             });
         }

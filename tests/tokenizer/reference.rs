@@ -120,8 +120,10 @@ impl Both {
         let mut types = vec![0; max_length];
         let mut offsets = vec![Offsets::default(); max_length];
         let mut words = vec![0; max_length];
+        let mut mask = vec![2; max_length];
         let mut found = Encoding::new(&mut ids)
             .with_token_type_ids(&mut types)
+            .with_attention_mask(&mut mask)
             .with_offsets(&mut offsets)
             .with_word_ids(&mut words);
         let result = self.ours().encode(text, pair, truncation, &mut found);
@@ -137,6 +139,7 @@ impl Both {
         assert_eq!(result, Ok(()), "{text:?} {pair:?}");
         assert_eq!(found.ids(), expected.get_ids(), "{text:?} {pair:?} {truncation:?} {max_length}");
         assert!(found.token_type_ids().iter().map(|&t| u32::from(t)).eq(expected.get_type_ids().iter().copied()));
+        assert!(found.attention_mask().iter().map(|&m| u32::from(m)).eq(expected.get_attention_mask().iter().copied()));
         let offsets: Vec<_> = found.offsets().iter().map(|o| (o.start as usize, o.end as usize)).collect();
         assert_eq!(offsets, expected.get_offsets());
         let expected_chars = match pair {

@@ -123,7 +123,10 @@ fn probability(ratio: Ratio) -> f64 {
 /// Token ids as text.
 fn decode(model: &Model<'_>, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
     let mut text = String::new();
-    model.tokenizer().decode(ids, skip_special_tokens, CleanUp::Tokens, &mut text).context("an answer cannot be decoded")?;
+    model
+        .tokenizer()
+        .decode(ids, skip_special_tokens, CleanUp::Tokens, &mut text)
+        .context("an answer cannot be decoded")?;
     Ok(text)
 }
 

@@ -133,7 +133,9 @@ pub struct CachedSection<'c, D: BlockSource, const BLOCKS: usize, const BLOCK_BY
 }
 
 // A derive would ask the same of the device.
-impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Clone for CachedSection<'_, D, BLOCKS, BLOCK_BYTES> {
+impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Clone
+    for CachedSection<'_, D, BLOCKS, BLOCK_BYTES>
+{
     fn clone(&self) -> Self {
         *self
     }

@@ -39,7 +39,7 @@ impl<S: Storage> Tokenizer<S> {
         let mut encoder = self.encoder(pair.is_some(), truncation, encoding)?;
         encoder.write_last(text)?;
         if let Some(pair) = pair {
-            encoder.next_text();
+            encoder.assembly.next_text();
             encoder.write_last(pair)?;
         }
         encoder.assembly.finish(self)
@@ -57,7 +57,7 @@ impl<S: Storage> Tokenizer<S> {
     /// let mut encoder = tokenizer.encoder(true, Truncation::LongestFirst, &mut encoding)?;
     /// write!(encoder, "It is {} degrees. ", 21)?;
     /// encoder.write_bytes(b"What is the temp")?;
-    /// encoder.next_text();
+    /// encoder.next_text()?;
     /// encoder.write_bytes(b"erature?")?;
     /// encoder.finish()?;
     /// # Ok(())
@@ -129,16 +129,15 @@ impl<S: Storage> Encoder<'_, '_, '_, S> {
         self.stream.write_bytes(bytes, |token| self.assembly.token(token))
     }
 
-    /// Ends the first text; what follows is the second.
+    /// Ends the first text; what follows is the second. Without a pair, that is not encoded.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Never; without a pair, what follows is not encoded.
-    pub fn next_text(&mut self) {
-        if let Err(error) = self.stream.finish(|token| self.assembly.token(token)) {
-            self.error.get_or_insert(error);
-        }
+    /// If the text ends within a character, or the vocabulary cannot be read.
+    pub fn next_text(&mut self) -> Result<(), TokenizerError> {
+        self.write_last("")?;
         self.assembly.next_text();
+        Ok(())
     }
 
     fn write_last(&mut self, text: &str) -> Result<(), TokenizerError> {

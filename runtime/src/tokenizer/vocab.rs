@@ -15,14 +15,13 @@
 //! # The trie
 //!
 //! A double array over the tokens' bytes, `##` included. A node is a 32-bit unit; its child for byte `b` is the unit
-//! at `base XOR b`, if that unit's label is `b`. The trie stops where a prefix leaves only one token; the rest of it is
-//! compared in the strings.
+//! at `base XOR b`, if that unit's label is `b`.
 //!
 //! | bits   | of an inner unit                             | of a leaf                                    |
 //! |--------|----------------------------------------------|----------------------------------------------|
 //! | 0..8   | label: the byte that leads here              | the same                                     |
 //! | 8      | 0                                            | 1                                            |
-//! | 9      | 1 if a token ends here: its leaf has label 0 | 1 if the token ends here, 0 if bytes follow  |
+//! | 9      | 1 if a token ends here: its leaf has label 0 | 0                                            |
 //! | 10     | 1 if it has a link: its leaf has label 0     | 0                                            |
 //! | 11..32 | base                                         | id, or the first word of the link            |
 //!
@@ -43,7 +42,7 @@
 //!
 //! # What it costs
 //!
-//! The section of bert-base-multilingual-cased (119,547 tokens) has about 2.0 MB. A byte of text costs about 0.9 reads
+//! The section of bert-base-multilingual-cased (119,547 tokens) has 2.5 MB. A byte of text costs about 0.9 reads
 //! of units; through a cache of eight blocks of 512 bytes a token costs about 3 blocks.
 //! `cargo bench -p mbert-tests --bench tokenizer` prints both.
 //!
@@ -81,7 +80,7 @@ pub const MAX_TOKEN_BYTES: usize = 1023;
 /// Most tokens, units and link words: a number of 21 bits.
 pub const MAX_TOKENS: usize = 1 << 21;
 /// What is read again after a failure, at most; nodes farther behind their last token have a link.
-pub const MAX_REREAD_BYTES: usize = 16;
+pub const MAX_REREAD_BYTES: usize = 20;
 /// What precedes a token that continues a word.
 pub const CONTINUATION_PREFIX: &[u8] = b"##";
 
@@ -99,9 +98,9 @@ impl Unit {
         Self(label as u32 | (ends_token as u32) << 9 | (has_link as u32) << 10 | base << 11)
     }
 
-    /// The unit below which there is only the token `id`, or the one that holds a link.
-    pub const fn leaf(label: u8, id: u32, ends_token: bool) -> Self {
-        Self(label as u32 | Self::LEAF | (ends_token as u32) << 9 | id << 11)
+    /// A unit without children, which holds an id or the first word of a link.
+    pub const fn leaf(label: u8, number: u32) -> Self {
+        Self(label as u32 | Self::LEAF | number << 11)
     }
 
     #[inline(always)]
@@ -124,7 +123,7 @@ impl Unit {
         self.0 & Self::LINK != 0
     }
 
-    /// The base of an inner unit, the id of a leaf.
+    /// The base of an inner unit, the number in a leaf.
     #[inline(always)]
     pub(super) const fn payload(self) -> u32 {
         self.0 >> 11
@@ -239,8 +238,7 @@ impl<S: Storage> Vocab<S> {
         if tokens == 0 || tokens as usize > MAX_TOKENS {
             return Err(VocabError::BadTokenCount { found: tokens });
         }
-        let parts =
-            Parts::new(tokens, number(field::UNITS)?, number(field::LINK_WORDS)?, number(field::STRING_BYTES)?);
+        let parts = Parts::new(tokens, number(field::UNITS)?, number(field::LINK_WORDS)?, number(field::STRING_BYTES)?);
         // The sum is done in 64 bits; offsets within a section have 32.
         if parts.end > given_bytes.min(u32::MAX.into()) {
             return Err(truncated(parts.end));
@@ -306,9 +304,8 @@ impl<S: Storage> Vocab<S> {
             }
             let Some(child) = self.child(unit, byte)? else { return Ok(None) };
             if child.is_leaf() {
-                let id = child.payload();
-                let end = self.end_of_match(child, at + 1, token, at + 1)?;
-                return Ok((end == Some(token.len())).then_some(id));
+                let is_whole = at + 1 == token.len();
+                return Ok(is_whole.then_some(child.payload()).filter(|&id| id < self.tokens));
             }
             unit = child;
         }
@@ -349,34 +346,7 @@ impl<S: Storage> Vocab<S> {
         self.storage.read_u32(self.links, index).map(LinkWord)
     }
 
-    /// Where in `text` the token of `leaf` ends, if it stands there; the byte that led to the leaf lies before `at`,
-    /// and that is the token's byte number `depth`, counted from 1.
-    #[inline(always)]
-    pub(super) fn end_of_match(
-        &self,
-        leaf: Unit,
-        depth: usize,
-        text: &[u8],
-        at: usize,
-    ) -> Result<Option<usize>, Unreadable> {
-        let id = leaf.payload();
-        if leaf.ends_token() {
-            return Ok((id < self.tokens).then_some(at));
-        }
-        let Some((start, end)) = self.string(id)? else { return Ok(None) };
-        let rest = start.saturating_add(depth as u32)..end;
-        let after = at + rest.len();
-        let Some(candidate) = text.get(at..after) else { return Ok(None) };
-        for (position, &byte) in rest.zip(candidate) {
-            if self.storage.read(position)? != [byte] {
-                return Ok(None);
-            }
-        }
-        Ok(Some(after))
-    }
-
     /// Where a token starts and ends in the section.
-    #[inline(always)]
     fn string(&self, id: u32) -> Result<Option<(u32, u32)>, Unreadable> {
         if id >= self.tokens {
             return Ok(None);

@@ -5,7 +5,7 @@
 
 use core::hint::select_unpredictable;
 
-use super::vocab::{CONTINUATION_PREFIX, Unit, Vocab};
+use super::vocab::{Unit, Vocab};
 use super::word_buffer::MAX_WORD_CHARS;
 use crate::storage::{Storage, Unreadable};
 
@@ -85,26 +85,19 @@ impl Pieces {
                 last.leaf = select_unpredictable(unit.ends_token(), unit.payload(), last.leaf);
                 last.end = select_unpredictable(unit.ends_token(), at, last.end);
             }
-            let (mut id, mut end) = (0, 0);
-            if let Some(leaf) = leaf {
-                (id, end) = (leaf.payload(), at + 1);
-                if !leaf.ends_token() {
-                    end = self.end_of_match(vocab, leaf, word, at + 1)?;
+            let (id, end) = if let Some(leaf) = leaf {
+                (leaf.payload(), at + 1)
+            } else if unit.has_link() {
+                match self.follow_link(vocab, unit, at)? {
+                    Some(next) => (unit, last) = next,
+                    None => return Ok(false),
                 }
-            }
-            if end == 0 {
-                if unit.has_link() {
-                    match self.follow_link(vocab, unit, at)? {
-                        Some(next) => (unit, last) = next,
-                        None => return Ok(false),
-                    }
-                    continue;
-                }
-                if last.end == 0 {
-                    return Ok(false);
-                }
-                (id, end) = (vocab.unit(last.leaf)?.payload(), last.end);
-            }
+                continue;
+            } else if last.end > 0 {
+                (vocab.unit(last.leaf)?.payload(), last.end)
+            } else {
+                return Ok(false);
+            };
             if id as usize >= vocab.len() || !self.push(id, end) {
                 return Ok(false);
             }
@@ -118,19 +111,6 @@ impl Pieces {
             at = end;
             last = LastToken::NONE;
         }
-    }
-
-    /// Where the token of `leaf`, whose byte lies before `at`, ends, if it stands there; else 0.
-    #[inline(never)]
-    fn end_of_match<S: Storage>(
-        &self,
-        vocab: &Vocab<S>,
-        leaf: Unit,
-        word: &[u8],
-        at: usize,
-    ) -> Result<usize, Unreadable> {
-        let depth = at - self.end + if self.end > 0 { CONTINUATION_PREFIX.len() } else { 0 };
-        Ok(vocab.end_of_match(leaf, depth, word, at)?.unwrap_or(0))
     }
 
     /// Takes the tokens that `unit`, reached at `at`, comes to. Returns the unit from which to go on there, with the

@@ -5,7 +5,7 @@
 //! units covers the last `OPEN_BLOCKS` blocks of 256, which fills the array to more than 99 % all the same.
 //!
 //! A node at which a failure would mean reading more than `MAX_REREAD_BYTES` again gets a link, which is worked out here by
-//! splitting the node's own bytes. Such nodes, and those that links lead to, stay nodes also where only one token is left.
+//! splitting the node's own bytes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -196,8 +196,8 @@ impl<'a> Prefixes<'a> {
 
 /// Bytes of the prefix of a node that continues a word.
 fn continuation_bytes(node: &[u8]) -> usize {
-    let continues = node.len() > CONTINUATION_PREFIX.len() && node.starts_with(CONTINUATION_PREFIX)
-        || node == CONTINUATION_PREFIX;
+    let continues =
+        node.len() > CONTINUATION_PREFIX.len() && node.starts_with(CONTINUATION_PREFIX) || node == CONTINUATION_PREFIX;
     if continues { CONTINUATION_PREFIX.len() } else { 0 }
 }
 
@@ -220,21 +220,13 @@ impl<'a> DoubleArray<'a> {
         let mut links = BTreeMap::new();
         sorted.iter().for_each(|(token, _)| prefixes.links(token, &mut links));
         let targets = links.values().filter(|link| !link.tokens.is_empty()).map(|link| link.target);
-        let mut placed: HashMap<&[u8], usize> = targets.chain(links.keys().copied()).map(|node| (node, 0)).collect();
-        let last_tokens: Vec<&[u8]> = links.values().filter_map(|l| Some(&l.target[..l.target.len() - l.rest?])).collect();
-        placed.extend(last_tokens.into_iter().map(|node| (node, 0)));
-        let mut array =
-            Self { units: Vec::new(), used: Vec::new(), based: Vec::new(), first_free: 1, links, placed };
+        let last_tokens = links.values().filter_map(|link| Some(&link.target[..link.target.len() - link.rest?]));
+        let placed = targets.chain(links.keys().copied()).chain(last_tokens).map(|node| (node, 0)).collect();
+        let mut array = Self { units: Vec::new(), used: Vec::new(), based: Vec::new(), first_free: 1, links, placed };
         array.grow();
         array.used[0] = true;
         if !sorted.is_empty() {
-            // The longest node on the way to each token that must not be left out.
-            let depths: Vec<usize> = sorted
-                .iter()
-                .map(|(token, _)| (1..=token.len()).rev().find(|&len| array.placed.contains_key(&token[..len])))
-                .map(Option::unwrap_or_default)
-                .collect();
-            array.place(sorted, &depths, 0, 0, 0)?;
+            array.place(sorted, 0, 0, 0)?;
         }
         let words = array.write_links()?;
         let end = array.used.iter().rposition(|&used| used).map_or(0, |last| last + 1);
@@ -249,33 +241,27 @@ impl<'a> DoubleArray<'a> {
         self.based.resize(size, false);
     }
 
-    /// Writes the node at `index`, whose tokens share their first `depth` bytes, and all below it. `depths` says how
-    /// far each token's bytes have to be nodes.
+    /// Writes the node at `index`, whose tokens share their first `depth` bytes, and all below it.
     ///
     /// The recursion is as deep as the longest token.
     fn place(
         &mut self,
         tokens: &'a [(&'a [u8], u32)],
-        depths: &[usize],
         depth: usize,
         index: usize,
         label: u8,
     ) -> Result<(), BuildVocabularyError> {
+        // Sorted: the token that ends here comes first. A node at which one ends has no link.
         let first = tokens[0].0;
-        let node = &first[..depth];
-        if let Some(place) = self.placed.get_mut(node) {
-            *place = index;
-        }
-        // The path to the continuation root stays inner, so that a search can start from it.
-        if tokens.len() == 1 && depth > depths[0] && !CONTINUATION_PREFIX.starts_with(node) {
-            self.units[index] = Unit::leaf(label, tokens[0].1, first.len() == depth);
+        let (node, own) = (&first[..depth], usize::from(first.len() == depth));
+        let children: Vec<&[(&[u8], u32)]> = tokens[own..].chunk_by(|a, b| a.0[depth] == b.0[depth]).collect();
+        let is_known = self.placed.get_mut(node).map(|place| *place = index).is_some();
+        // What a link leads to stays inner, and so does the continuation root: a search goes on from there.
+        if children.is_empty() && !is_known && node != CONTINUATION_PREFIX {
+            self.units[index] = Unit::leaf(label, tokens[0].1);
             return Ok(());
         }
-        // Sorted: the token that ends here comes first. A node at which one ends has no link.
-        let own = usize::from(first.len() == depth);
         let has_link = self.links.contains_key(node);
-        let below = &tokens[own..];
-        let children: Vec<&[(&[u8], u32)]> = below.chunk_by(|a, b| a.0[depth] == b.0[depth]).collect();
         let mut labels: Vec<u8> = Vec::new();
         labels.extend((own > 0 || has_link).then_some(0));
         labels.extend(children.iter().map(|child| child[0].0[depth]));
@@ -292,14 +278,11 @@ impl<'a> DoubleArray<'a> {
             self.first_free += 1;
         }
         if own > 0 {
-            self.units[base] = Unit::leaf(0, tokens[0].1, true);
+            self.units[base] = Unit::leaf(0, tokens[0].1);
         }
-        let mut depths = &depths[own..];
         for child in children {
             let label = child[0].0[depth];
-            let (of_child, others) = depths.split_at(child.len());
-            self.place(child, of_child, depth + 1, base ^ usize::from(label), label)?;
-            depths = others;
+            self.place(child, depth + 1, base ^ usize::from(label), label)?;
         }
         Ok(())
     }
@@ -313,7 +296,7 @@ impl<'a> DoubleArray<'a> {
             if words.len() >= MAX_TOKENS {
                 return Err(BuildVocabularyError::TooLarge);
             }
-            self.units[leaf] = Unit::leaf(0, words.len() as u32, false);
+            self.units[leaf] = Unit::leaf(0, words.len() as u32);
             let target = if link.tokens.is_empty() { 0 } else { self.placed[link.target] };
             words.push(LinkWord::new(target as u32, link.tokens.len() as u32));
             words.push(link.rest.map_or(LinkWord::new(0, 0), |rest| {
