@@ -142,7 +142,8 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
     let mut reference = Reference::new(model);
     reference.with_normalizer(Some(BertNormalizer::new(true, true, None, do_lower_case))).unwrap();
     reference.with_pre_tokenizer(Some(BertPreTokenizer));
-    let [cls, sep] = [("[CLS]", config.cls_token_id), ("[SEP]", config.sep_token_id)].map(|(t, id)| (t.to_string(), id));
+    let [cls, sep] =
+        [("[CLS]", config.cls_token_id), ("[SEP]", config.sep_token_id)].map(|(t, id)| (t.to_string(), id));
     reference.with_post_processor(Some(BertProcessing::new(sep, cls)));
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(|token| AddedToken::from(token, true));
     reference.add_special_tokens(special).unwrap();
