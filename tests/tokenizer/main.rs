@@ -130,6 +130,34 @@ fn special_tokens_in_the_text_become_their_ids() {
 }
 
 #[test]
+fn special_tokens_may_be_spelled_in_any_way() {
+    // Letters, spaces, marks, one that starts another, one that starts within another.
+    let special = ["pad", "ünk", "pad it", "<a b>", "b>!"];
+    let mut tokens: Vec<String> = special.map(String::from).into();
+    tokens.extend(vocabulary_of("adeipt<>b!ünkx\u{308}".chars()));
+    for (lower, strip) in [(false, None), (true, None), (true, Some(false))] {
+        let both = Both::with_special(special, &tokens, lower, strip);
+        for text in [
+            "pad it pad itx xpad i pad",
+            "<a b>! <a b >b>! <a  b> <a <a b>",
+            "ünk u\u{308}nk ün k",
+            "PAD Pad ti pad i",
+            "pad\u{308} it",
+            "p pa pad pad  it",
+        ] {
+            both.check(text);
+            both.check_encoding(text, Some(text), Truncation::DoNotTruncate, 200);
+            both.check_stream(text, &vec![1; text.len()], true);
+        }
+    }
+    let long = "[a special token of 25 b]";
+    let tokens = [long, "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"];
+    let both = Both::with_special([long, "[UNK]", "[CLS]", "[SEP]", "[MASK]"], &tokens, false, None);
+    let result = Tokenizer::new(Vocab::open(&both.section[..]).unwrap(), both.config).map(|_| ());
+    assert_eq!(result, Err(TokenizerError::SpecialTokenTooLong { id: 0 }));
+}
+
+#[test]
 fn words_of_100_characters_are_split_and_longer_ones_are_unknown() {
     let Some(multilingual) = &*MULTILINGUAL else { return };
     let uncased = Both::load("bert-base-uncased", true).unwrap();

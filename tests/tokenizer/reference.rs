@@ -31,29 +31,43 @@ pub struct Both {
 
 impl Both {
     pub fn new(tokens: &[impl AsRef<str>], do_lower_case: bool, strip_accents: Option<bool>) -> Self {
+        Self::with_special(SPECIAL, tokens, do_lower_case, strip_accents)
+    }
+
+    /// With special tokens of other names, in the order of [`SPECIAL`].
+    pub fn with_special(
+        special: [&str; 5],
+        tokens: &[impl AsRef<str>],
+        do_lower_case: bool,
+        strip_accents: Option<bool>,
+    ) -> Self {
         let tokens: Vec<&str> = tokens.iter().map(AsRef::as_ref).collect();
         let id = |token: &str| tokens.iter().rposition(|t| *t == token).unwrap() as u32;
         let config = TokenizerConfig {
             do_lower_case,
             strip_accents,
             tokenize_chinese_chars: true,
-            pad_token_id: id("[PAD]"),
-            unk_token_id: id("[UNK]"),
-            cls_token_id: id("[CLS]"),
-            sep_token_id: id("[SEP]"),
-            mask_token_id: id("[MASK]"),
+            pad_token_id: id(special[0]),
+            unk_token_id: id(special[1]),
+            cls_token_id: id(special[2]),
+            sep_token_id: id(special[3]),
+            mask_token_id: id(special[4]),
         };
         let vocab = tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32));
-        let model = WordPiece::builder().vocab(vocab.collect::<ahash::AHashMap<_, _>>()).build().unwrap();
+        let model = WordPiece::builder()
+            .vocab(vocab.collect::<ahash::AHashMap<_, _>>())
+            .unk_token(special[1].into())
+            .build()
+            .unwrap();
         let mut reference = Reference::new(model);
         reference.with_normalizer(Some(BertNormalizer::new(true, true, strip_accents, do_lower_case))).unwrap();
         reference.with_pre_tokenizer(Some(BertPreTokenizer));
         reference.with_post_processor(Some(BertProcessing::new(
-            ("[SEP]".into(), config.sep_token_id),
-            ("[CLS]".into(), config.cls_token_id),
+            (special[3].into(), config.sep_token_id),
+            (special[2].into(), config.cls_token_id),
         )));
         reference.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
-        reference.add_special_tokens(SPECIAL.map(|token| AddedToken::from(token, true))).unwrap();
+        reference.add_special_tokens(special.map(|token| AddedToken::from(token, true))).unwrap();
         Self { section: build_vocabulary(&tokens).unwrap(), config, reference }
     }
 

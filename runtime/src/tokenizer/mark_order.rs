@@ -82,17 +82,17 @@ impl MarkOrder {
     pub fn rank(&self, class: u8) -> u32 {
         let known = KEPT_COMBINING_CLASSES.iter().position(|&kept| kept == class);
         // The tables have every class that stays.
-        2 * known.map_or(self.marks, |i| self.at_most[i])
+        known.map_or(self.marks, |i| self.at_most[i]).saturating_mul(2)
     }
 
     /// The rank of a part of a decomposition, which has no place of its own.
     pub fn rank_of_part(&self, class: u8) -> u32 {
-        self.rank(class) + 1
+        self.rank(class) | 1
     }
 
     /// The rank of a mark before which, in order, another one has come.
     pub fn next_rank(rank: u32) -> u32 {
-        rank + 2
+        rank.saturating_add(2)
     }
 
     /// Counts a mark of the text.

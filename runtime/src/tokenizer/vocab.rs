@@ -285,8 +285,8 @@ impl<S: Storage> Vocab<S> {
     pub fn copy_token<'b>(&self, id: u32, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Unreadable> {
         let Some((start, end)) = self.string(id)? else { return Ok(None) };
         let bytes = (end.saturating_sub(start) as usize).min(buffer.len());
-        for (at, byte) in (start..).zip(&mut buffer[..bytes]) {
-            [*byte] = self.storage.read(at)?;
+        for (at, byte) in buffer[..bytes].iter_mut().enumerate() {
+            [*byte] = self.storage.read(start + at as u32)?;
         }
         Ok(Some(&buffer[..bytes]))
     }

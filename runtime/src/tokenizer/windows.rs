@@ -74,7 +74,7 @@ impl<S: Storage> Tokenizer<S> {
             room = room.saturating_sub(count);
         }
         if room <= stride {
-            let needed_tokens = given_tokens - room + stride + 1;
+            let needed_tokens = (given_tokens - room).saturating_add(stride).saturating_add(1);
             return Err(TokenizerError::TooManyTokens { needed_tokens, given_tokens });
         }
         let window = Window { encoding, each, first: first.map(|_| count), room, stride, count: 0 };
