@@ -21,7 +21,8 @@ use sha2::{Digest, Sha256};
 /// If it is refused.
 pub fn convert(dir: &Path, calibration: Calibration, layout: WeightLayout) -> Converted {
     let options = Options { calibration, layout, rollback_counter: 0 };
-    mbert::convert::convert(dir, &options, &ProgressBar::hidden()).expect("the checkpoint can be converted")
+    mbert::convert::convert(&open_checkpoint(dir), &options, &ProgressBar::hidden())
+        .expect("the checkpoint can be converted")
 }
 
 /// Opens a checkpoint.
