@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
+use mbert_runtime::format::layout::WeightLayout;
 
 use crate::convert::checkpoint::Checkpoint;
 use crate::convert::{Options, convert};
@@ -59,12 +60,13 @@ impl BuiltIn {
         files.iter().find(|(found, _)| *found == name).map(|(_, bytes)| *bytes)
     }
 
-    /// Converts it, with the built-in calibration and portable weights.
+    /// Converts it, with the built-in calibration.
     ///
     /// # Errors
     ///
-    /// None for the checkpoints that the program was built with, unless memory cannot be had.
-    pub fn blob(self) -> Result<Vec<u8>> {
-        Ok(convert(&Checkpoint::open(self)?, &Options::default(), &ProgressBar::hidden())?.blob)
+    /// None, unless the program was built with files that are no checkpoint.
+    pub fn blob(self, layout: WeightLayout) -> Result<Vec<u8>> {
+        let options = Options { layout, ..Options::default() };
+        Ok(convert(&Checkpoint::open(self)?, &options, &ProgressBar::hidden())?.blob)
     }
 }

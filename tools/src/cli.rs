@@ -62,8 +62,8 @@ impl ModelArgs {
     /// If there are no such kernels, or the model cannot be read.
     pub fn open(&self) -> Result<(ModelFile, &'static Kernels)> {
         let kernels = model_file::kernels(self.kernels.as_deref())?;
-        let file = ModelFile::open(self.model.as_ref().unwrap_or(&ModelName::default()))?;
-        Ok((file.for_kernels(kernels)?, kernels))
+        let name = self.model.clone().unwrap_or_default();
+        Ok((ModelFile::named(&name, kernels.weight_layout)?.for_kernels(kernels)?, kernels))
     }
 
     /// The model; where none is named, the checkpoint converted in memory.
@@ -77,8 +77,8 @@ impl ModelArgs {
         }
         let kernels = model_file::kernels(self.kernels.as_deref())?;
         let progress = progress_bar();
-        let file = ModelFile::from_checkpoint(checkpoint, &progress).inspect_err(|_| progress.finish_and_clear())?;
-        Ok((file.for_kernels(kernels)?, kernels))
+        let file = ModelFile::from_checkpoint(checkpoint, kernels.weight_layout, &progress);
+        Ok((file.inspect_err(|_| progress.finish_and_clear())?, kernels))
     }
 }
 

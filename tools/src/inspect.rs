@@ -12,7 +12,7 @@ use mbert_runtime::pipeline::Pipeline;
 use serde_json::{Value, json};
 
 use crate::cli::InspectArgs;
-use crate::model_file::{ModelFile, ModelName};
+use crate::model_file::ModelFile;
 
 /// Sequence lengths for which the RAM is told.
 const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
@@ -23,7 +23,7 @@ const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
 ///
 /// If the file is not a model, or damaged.
 pub fn run(args: &InspectArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let file = ModelFile::open(args.model.as_ref().unwrap_or(&ModelName::default()))?;
+    let file = ModelFile::named(&args.model.clone().unwrap_or_default(), WeightLayout::RowMajor)?;
     let model = file.model()?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&to_json(&model)?)?)?;

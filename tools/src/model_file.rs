@@ -49,35 +49,42 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Opens a blob and verifies every byte of it, or converts a built-in model.
+    /// Opens a blob and verifies every byte of it.
     ///
     /// # Errors
     ///
     /// If it cannot be read, or is damaged.
-    pub fn open(name: &ModelName) -> Result<Self> {
-        match name {
-            ModelName::BuiltIn(model) => {
-                Ok(Self { bytes: Bytes::Owned(model.blob()?), name: format!("the built-in model {}", model.name()) })
-            }
-            ModelName::File(path) => Self::open_file(path),
-        }
-    }
-
-    fn open_file(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let this = Self { bytes: Bytes::map(path)?, name: path.display().to_string() };
         let model = this.model()?;
         model.verify().with_context(|| this.name.clone())?;
         Ok(this)
     }
 
-    /// Converts a checkpoint in memory, as `mbert convert` does without options.
+    /// Opens what an argument names; the weights of a built-in model are put in the given order.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn named(name: &ModelName, layout: WeightLayout) -> Result<Self> {
+        match name {
+            ModelName::File(path) => Self::open(path),
+            ModelName::BuiltIn(model) => {
+                let bytes = Bytes::Owned(model.blob(layout)?);
+                Ok(Self { bytes, name: format!("the built-in model {}", model.name()) })
+            }
+        }
+    }
+
+    /// Converts a checkpoint in memory, with the built-in calibration and weights in the given order.
     ///
     /// # Errors
     ///
     /// If its weights cannot be converted.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, progress: &ProgressBar) -> Result<Self> {
-        let converted = convert(checkpoint, &Options::default(), progress)?;
-        Ok(Self { bytes: Bytes::Owned(converted.blob), name: checkpoint.model_name.clone() })
+    pub fn from_checkpoint(checkpoint: &Checkpoint, layout: WeightLayout, progress: &ProgressBar) -> Result<Self> {
+        let options = Options { layout, ..Options::default() };
+        let bytes = Bytes::Owned(convert(checkpoint, &options, progress)?.blob);
+        Ok(Self { bytes, name: checkpoint.model_name.clone() })
     }
 
     /// The model.

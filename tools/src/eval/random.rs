@@ -20,7 +20,7 @@ impl Random {
 
     /// A number below `end`, 0 for 0; uneven by less than `end / 2⁶⁴`.
     pub fn below(&mut self, end: usize) -> usize {
-        (u128::from(self.next()) * end as u128 >> 64) as usize
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
     /// Puts `count` items, chosen at random, to the front.
