@@ -7,7 +7,7 @@ pub mod models;
 pub mod reactions;
 pub mod tiny_checkpoint;
 
-/// Short documents in some thirty languages, one sentence a line, blank lines between them. They were written for these tests, and
+/// Short documents in thirteen languages, one sentence a line, blank lines between them. They were written for these tests, and
 /// no model was trained or calibrated on them.
 pub const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/documents.txt");
 

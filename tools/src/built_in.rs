@@ -12,7 +12,8 @@ use mbert_runtime::format::layout::WeightLayout;
 use crate::convert::checkpoint::Checkpoint;
 use crate::convert::{Options, convert};
 
-/// A model that the program carries. Both are cased, in some hundred languages, with masked-LM and next-sentence head.
+/// A model that the program carries. Both are cased, and were trained on thirteen languages for both heads: masked LM
+/// and next sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BuiltIn {
     /// 4 layers of 256 channels: what answers where no model is named.

@@ -35,7 +35,7 @@ pub enum Command {
     NextSentence(NextSentenceArgs),
     /// Tokenize lines from standard input.
     Tokenize(TokenizeArgs),
-    /// Fill in and judge sentences in a dozen languages.
+    /// Fill in and judge sentences in many languages.
     Demo(DemoArgs),
     /// Compare a model with its float checkpoint on the same inputs.
     Compare(CompareArgs),

@@ -17,19 +17,18 @@ use crate::next_sentence::probability_of_following;
 const TOP_K: usize = 3;
 
 /// Language and text.
-const TEXTS: [(&str, &str); 14] = [
+const TEXTS: [(&str, &str); 13] = [
     ("English", "She opened the [MASK] and went into the house."),
     ("German", "Paris ist die [MASK] von Frankreich."),
     ("French", "Paris est la [MASK] de la France."),
     ("Spanish", "Madrid es la [MASK] de España."),
-    ("Turkish", "Bugün hava çok [MASK]."),
-    ("Vietnamese", "Hà Nội là thủ [MASK] của Việt Nam."),
-    ("Swahili", "Ninapenda kusoma [MASK]."),
+    ("Italian", "Roma è la [MASK] d'Italia."),
     ("Russian", "Москва — [MASK] России."),
-    ("Greek", "Η Αθήνα είναι η [MASK] της Ελλάδας."),
+    ("Ukrainian", "Київ — [MASK] України."),
     ("Arabic", "القاهرة هي [MASK] مصر."),
     ("Hindi", "दिल्ली भारत की [MASK] है।"),
-    ("Korean", "서울은 한국의 [MASK]이다."),
+    ("Tamil", "சென்னை தமிழ்நாட்டின் [MASK] ஆகும்."),
+    ("Vietnamese", "Hà Nội là thủ [MASK] của Việt Nam."),
     ("Japanese", "東京は日本の首[MASK]です。"),
     ("Chinese", "北京是中国的首[MASK]。"),
 ];

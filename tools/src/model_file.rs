@@ -76,15 +76,19 @@ impl ModelFile {
         }
     }
 
-    /// Converts a checkpoint in memory, with the built-in calibration and weights in the given order.
+    /// Converts a checkpoint in memory, with the built-in calibration and weights in the given order. What the user should know
+    /// goes to stderr.
     ///
     /// # Errors
     ///
     /// If its weights cannot be converted.
     pub fn from_checkpoint(checkpoint: &Checkpoint, layout: WeightLayout, progress: &ProgressBar) -> Result<Self> {
         let options = Options { layout, ..Options::default() };
-        let bytes = Bytes::Owned(convert(checkpoint, &options, progress)?.blob);
-        Ok(Self { bytes, name: checkpoint.model_name.clone() })
+        let converted = convert(checkpoint, &options, progress)?;
+        for note in converted.notes {
+            eprintln!("note: {note}");
+        }
+        Ok(Self { bytes: Bytes::Owned(converted.blob), name: checkpoint.model_name.clone() })
     }
 
     /// The model.

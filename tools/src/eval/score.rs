@@ -92,29 +92,25 @@ pub fn print(rows: &[(String, Score)], task: EvalTask, out: &mut impl Write) -> 
         let scores: Vec<Score> = rows.iter().map(|(_, score)| *score).collect();
         rows.push((format!("mean of {}", rows.len()), Score::mean(&scores)));
     }
-    let masked = task == EvalTask::Mlm;
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let columns = |measure: &Measure| {
-        let perplexity = libm::exp(measure.loss);
-        let perplexity = if masked { format!("  {perplexity:>10.2}") } else { String::new() };
-        format!("  {:>8.2} %  {:>6.4}{perplexity}", measure.accuracy * 100.0, measure.loss)
+    let columns = |accuracy: &str, loss: &str, perplexity: &str| match task {
+        EvalTask::Mlm => format!("  {accuracy:>13}  {loss:>9}  {perplexity:>15}"),
+        EvalTask::NextSentence => format!("  {accuracy:>13}  {loss:>9}"),
     };
-    let heading = if masked { "    accuracy    loss  perplexity" } else { "    accuracy    loss" };
-    let float = rows.iter().any(|(_, score)| score.fp32.is_some());
-    write!(out, "{:width$}  {:>8}{heading}", "file", counted(task))?;
-    writeln!(
-        out,
-        "{}",
-        if float {
-            format!("{}   agreement", heading.replacen("    accuracy", "   fp32 acc.", 1))
-        } else {
-            String::new()
-        }
-    )?;
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let measure = |measure: Measure| {
+        let perplexity = format!("{:.2}", libm::exp(measure.loss));
+        columns(&percent(measure.accuracy), &format!("{:.4}", measure.loss), &perplexity)
+    };
+    write!(out, "{:width$}  {:>8}{}", "file", counted(task), columns("accuracy", "loss", "perplexity"))?;
+    if rows.iter().any(|(_, score)| score.fp32.is_some()) {
+        write!(out, "{}  agreement", columns("fp32 accuracy", "fp32 loss", "fp32 perplexity"))?;
+    }
+    writeln!(out)?;
     for (name, score) in &rows {
-        write!(out, "{name:width$}  {:>8}{}", score.count, columns(&score.int8))?;
-        if let (Some(fp32), Some(agreement)) = (&score.fp32, score.agreement) {
-            write!(out, "{}  {:>8.2} %", columns(fp32), agreement * 100.0)?;
+        write!(out, "{name:width$}  {:>8}{}", score.count, measure(score.int8))?;
+        if let (Some(fp32), Some(agreement)) = (score.fp32, score.agreement) {
+            write!(out, "{}  {:>9}", measure(fp32), percent(agreement))?;
         }
         writeln!(out)?;
     }

@@ -129,7 +129,9 @@ impl Weights {
 
     fn open_file(&mut self, files: &Files, name: &str) -> Result<()> {
         let path = files.path(name);
-        let bytes = files.open(name)?.with_context(|| format!("{} is absent; download it again", path.display()))?;
+        let bytes = files
+            .open(name)?
+            .with_context(|| format!("cannot open {}: it is absent; download it again", path.display()))?;
         let parsed = SafeTensors::deserialize(&bytes).with_context(|| {
             format!("{} is not a whole safetensors file ({} bytes); download it again", path.display(), bytes.len())
         })?;
