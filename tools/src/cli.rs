@@ -282,7 +282,7 @@ pub struct DemoArgs {
 /// What is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvalTask {
-    /// Masked tokens: of each line 15 %, of which 80 % are replaced by [MASK], 10 % by another token, and 10 % stay.
+    /// Masked tokens: of each line 15 %, of which 80 % become mask tokens, 10 % another token, and 10 % stay.
     Mlm,
     /// Whether a line follows another: half of the pairs do, half are from two documents, which blank lines separate.
     NextSentence,
