@@ -62,8 +62,8 @@ const BUILT_IN: [BuiltInBar; 2] = [
         lost_accuracy: 0.005,
     },
 ];
-/// Each seed masks the documents anew: all of them together give the figures some thousand tokens to stand on.
-const SEEDS: std::ops::Range<u64> = 0..30;
+/// Each seed masks the documents anew: together they give the figures two thousand tokens to stand on.
+const SEEDS: std::ops::Range<u64> = 0..12;
 
 /// Runs both models and holds the last hidden states against the bar.
 fn check(what: &str, dir: &Path, blob: &[u8], sequences: &[Ids], bar: &Bar) -> Comparison {
@@ -129,7 +129,7 @@ fn built_in_models_predict_as_well_as_their_float_checkpoints() {
             score(&model, Kernels::native(), Some(&reference), &questions, &ProgressBar::hidden()).unwrap()
         };
         let masked = Score::mean(&SEEDS.map(|seed| score(EvalTask::Mlm, seed)).collect::<Vec<_>>());
-        let pairs = Score::mean(&SEEDS.map(|seed| score(EvalTask::NextSentence, seed)).collect::<Vec<_>>());
+        let pairs = score(EvalTask::NextSentence, 0);
         println!("{}: masked {masked:?}, pairs {pairs:?}", bar.model.name());
         assert!(masked.count >= 2000);
         for score in [masked, pairs] {
