@@ -33,6 +33,7 @@
 
 pub mod pipeline;
 pub mod tokenizer;
+pub mod storage;
 pub mod format;
 pub mod model;
 pub mod encoder;

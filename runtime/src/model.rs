@@ -28,7 +28,7 @@ pub struct Model<'a> {
     blob: &'a [u8],
     header: Header,
     manifest: Manifest<'a>,
-    tokenizer: Tokenizer<'a>,
+    tokenizer: Tokenizer<&'a [u8]>,
 }
 
 /// A layer norm's parameters.
@@ -130,7 +130,7 @@ impl<'a> Model<'a> {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer<'a> {
+    pub fn tokenizer(&self) -> &Tokenizer<&'a [u8]> {
         &self.tokenizer
     }
 

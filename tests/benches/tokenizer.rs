@@ -71,7 +71,7 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
         mask_token_id: id("[MASK]"),
     };
     let section = build_vocabulary(tokens).unwrap();
-    let ours = Tokenizer::new(Vocab::open(&section).unwrap(), config).unwrap();
+    let ours = Tokenizer::new(Vocab::open(&section[..]).unwrap(), config).unwrap();
 
     let vocab = tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32));
     let model = WordPiece::builder().vocab(vocab.collect::<ahash::AHashMap<_, _>>()).build().unwrap();

@@ -152,6 +152,13 @@ fn combining_classes(out: &mut String) {
     }
     let meaning = "Where the combining class (of the decomposition's first character) changes: `first << 8 | class`.";
     table(out, meaning, "COMBINING_CLASSES", "u32", &boundaries);
+
+    let kept =
+        scalars().filter(|&c| class(c) & 0b111 == 0 && canonical_combining_class(c) != 0 && !c.is_mark_nonspacing());
+    let classes: std::collections::BTreeSet<u8> = kept.map(canonical_combining_class).collect();
+    let classes: Vec<u8> = classes.into_iter().collect();
+    let meaning = "Combining classes other than 0 of characters that stay where accents are stripped.";
+    table(out, meaning, "KEPT_COMBINING_CLASSES", "u8", &classes);
 }
 
 /// Decompositions without their Mn characters.
@@ -176,6 +183,8 @@ fn decompositions(out: &mut String) {
         let starters = starters.count();
         assert!(kept[starters..].iter().all(|&c| canonical_combining_class(char::from_u32(c).unwrap()) != 0));
         assert!(starters > 0 || kept.is_empty(), "kept nonstarters follow a kept starter");
+        let splits_words = |code: &&u32| class(char::from_u32(**code).unwrap()) & 0b110 != 0;
+        assert!(kept.len() == 1 || !kept.iter().any(|code| splits_words(&code)), "a part of several splits no word");
         if (0x2_F800..0x2_FA1E).contains(&u32::from(c)) {
             assert_eq!(ideographs.len(), c as usize - 0x2_F800);
             ideographs.push(kept[0]);

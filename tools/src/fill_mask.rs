@@ -8,6 +8,7 @@ use mbert_runtime::heads::top_k::{TokenLogit, TopK};
 use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::{LogSumExp, Ratio};
 use mbert_runtime::pipeline::{Pipeline, PipelineError};
+use mbert_runtime::tokenizer::CleanUp;
 use mbert_runtime::trace::{Observer, TraceHash};
 use serde::Serialize;
 use serde_json::json;
@@ -122,7 +123,10 @@ fn probability(ratio: Ratio) -> f64 {
 /// Token ids as text.
 fn decode(model: &Model<'_>, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
     let mut text = String::new();
-    model.tokenizer().decode(ids, skip_special_tokens, true, &mut text).context("an answer cannot be decoded")?;
+    model
+        .tokenizer()
+        .decode(ids, skip_special_tokens, CleanUp::Tokens, &mut text)
+        .context("an answer cannot be decoded")?;
     Ok(text)
 }
 
@@ -134,11 +138,13 @@ fn target_ids(model: &Model<'_>, targets: &[String]) -> Result<Option<Vec<u32>>>
     }
     let mut ids = Vec::new();
     for target in targets {
-        if let Some(id) = model.tokenizer().vocab().id(target.as_bytes()) {
+        if let Some(id) = model.tokenizer().vocab().id(target.as_bytes())? {
             ids.push(id);
             continue;
         }
-        match model.tokenizer().tokens(target)?.next() {
+        let mut first = None;
+        model.tokenizer().tokens(target, |token| _ = first.get_or_insert(token))?;
+        match first {
             None => eprintln!("the target \"{target}\" has no token; it is left out"),
             Some(token) => {
                 let first = decode(model, &[token.id], false)?;

@@ -37,10 +37,10 @@ pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
             .map_err(|error| anyhow!("line {number} is not UTF-8 at byte {}: convert it first", error.valid_up_to()))?;
         let mut ids = vec![special.cls_token_id];
         let mut offsets = vec![[0, 0]];
-        for token in tokenizer.tokens(text)? {
+        tokenizer.tokens(text, |token| {
             ids.push(token.id);
             offsets.push([token.start, token.end]);
-        }
+        })?;
         ids.push(special.sep_token_id);
         offsets.push([0, 0]);
         let tokens: Vec<_> =

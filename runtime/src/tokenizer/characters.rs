@@ -11,19 +11,44 @@ use super::unicode_tables::{
 /// Most characters that one character can become: a Hangul syllable's jamo, or an ideograph with two spaces.
 pub const MAX_EXPANSION: usize = 3;
 
+/// The flags of an ASCII character.
+#[inline(always)]
+pub fn ascii_class(byte: u8) -> u8 {
+    ASCII_CLASSES[usize::from(byte & 0x7F)]
+}
+
 /// The flags of a character.
 #[inline]
 pub fn class(c: char) -> u8 {
-    let code = u32::from(c);
-    if code < 128 {
-        return ASCII_CLASSES[code as usize];
+    match u8::try_from(c) {
+        Ok(byte) if byte.is_ascii() => ascii_class(byte),
+        _ => class_of_code(c.into()),
     }
+}
+
+/// The flags of a character by its code.
+#[inline]
+fn class_of_code(code: u32) -> u8 {
     if code < CLASS_INDEX_END {
         let block = usize::from(CLASS_INDEX[code as usize / 64]);
         let pair = CLASS_BLOCKS[block * 32 + code as usize % 64 / 2];
         return CLASS_COMBINATIONS[usize::from(pair >> (4 * (code & 1)) & 0xF)];
     }
     CLASS_RANGES.iter().find(|(first, last, _)| (*first..=*last).contains(&code)).map_or(0, |&(_, _, class)| class)
+}
+
+/// The flags and the length of the character that valid UTF-8, not empty, starts with.
+#[inline(always)]
+pub fn first_class(text: &[u8]) -> (u8, usize) {
+    let low = |byte: u8| u32::from(byte & 0x3F);
+    match *text {
+        [a, ..] if a.is_ascii() => (ascii_class(a), 1),
+        [a, b, ..] if a < 0xE0 => (class_of_code(u32::from(a & 0x1F) << 6 | low(b)), 2),
+        [a, b, c, ..] if a < 0xF0 => (class_of_code(u32::from(a & 0xF) << 12 | low(b) << 6 | low(c)), 3),
+        [a, b, c, d, ..] => (class_of_code(u32::from(a & 7) << 18 | low(b) << 12 | low(c) << 6 | low(d)), 4),
+        // Nothing is cut in a text that is valid.
+        _ => (0, text.len()),
+    }
 }
 
 /// The combining class of the first character of the canonical decomposition.

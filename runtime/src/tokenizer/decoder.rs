@@ -1,15 +1,27 @@
 //! Token ids back to text.
 //!
 //! Tokens are joined by spaces, `##` glues a token to the one before. What the first token is called does not matter:
-//! its `##` stays. Cleaning up takes the space before `. , ? !` and English contractions, within one token and the
-//! space before it, exactly as the reference's decoder does.
+//! its `##` stays. Cleaning up takes the space before `. , ? !` and English contractions.
 
 use core::fmt;
 
-use super::Tokenizer;
 use super::vocab::{CONTINUATION_PREFIX, MAX_TOKEN_BYTES};
+use super::{Tokenizer, TokenizerError};
+use crate::storage::Storage;
 
-/// What cleaning up replaces, in this order.
+/// Which spaces a decoded text loses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CleanUp {
+    /// None.
+    Nothing,
+    /// Those before punctuation and contractions that are one token: what the reference's own decoder does.
+    #[default]
+    Tokens,
+    /// In addition those before contractions of several tokens: `clean_up_tokenization_spaces` in transformers.
+    Text,
+}
+
+/// What cleaning up replaces in a token and the space before it, in this order.
 const REPLACEMENTS: [(&[u8], &[u8]); 11] = [
     (b" .", b"."),
     (b" ?", b"?"),
@@ -24,21 +36,39 @@ const REPLACEMENTS: [(&[u8], &[u8]); 11] = [
     (b" 're", b"'re"),
 ];
 
-impl Tokenizer<'_> {
+/// What cleaning up replaces in a whole text, in this order. Each starts with a space, and only the fifth has another.
+const TEXT_REPLACEMENTS: [(&str, &str); 10] = [
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+];
+
+impl<S: Storage> Tokenizer<S> {
     /// Writes the text of `ids`, which it leaves out where the vocabulary has no such token.
     ///
     /// # Errors
     ///
-    /// If `out` gives one.
+    /// If `out` gives one, or the vocabulary cannot be read.
     pub fn decode(
         &self,
         ids: &[u32],
         skip_special_tokens: bool,
-        clean_up: bool,
+        clean_up: CleanUp,
         out: &mut impl fmt::Write,
-    ) -> fmt::Result {
+    ) -> Result<(), TokenizerError> {
         let mut first = true;
-        for token in ids.iter().filter_map(|&id| self.vocab.token(id)) {
+        let mut text = TextCleaner { out, matched: [0; TEXT_REPLACEMENTS.len()] };
+        let start = if clean_up == CleanUp::Text { 0 } else { TEXT_REPLACEMENTS.len() };
+        for &id in ids {
+            let mut token = [0; MAX_TOKEN_BYTES];
+            let Some(token) = self.vocab.copy_token(id, &mut token)? else { continue };
             if token.is_empty() || skip_special_tokens && self.special_tokens.contains(token) {
                 continue;
             }
@@ -51,11 +81,52 @@ impl Tokenizer<'_> {
                     piece.extend(token);
                 }
             }
-            if clean_up {
+            if clean_up != CleanUp::Nothing {
                 REPLACEMENTS.iter().for_each(|(from, to)| piece.replace(from, to));
             }
-            piece.bytes[..piece.len].utf8_chunks().try_for_each(|chunk| out.write_str(chunk.valid()))?;
+            let mut chars = piece.bytes[..piece.len].utf8_chunks().flat_map(|chunk| chunk.valid().chars());
+            chars.try_for_each(|c| text.feed(start, c))?;
             first = false;
+        }
+        text.finish()?;
+        Ok(())
+    }
+}
+
+/// Replaces in a text that passes through, in one pass.
+struct TextCleaner<'o, W> {
+    out: &'o mut W,
+    /// How many characters of each pattern were read last and are not handed on yet.
+    matched: [u8; TEXT_REPLACEMENTS.len()],
+}
+
+impl<W: fmt::Write> TextCleaner<'_, W> {
+    /// Takes a character that has passed the replacements before `stage`.
+    fn feed(&mut self, stage: usize, c: char) -> fmt::Result {
+        let Some(&(from, to)) = TEXT_REPLACEMENTS.get(stage) else { return self.out.write_char(c) };
+        loop {
+            let matched = usize::from(self.matched[stage]);
+            if from[matched..].starts_with(c) {
+                self.matched[stage] += 1;
+                if matched + 1 == from.len() {
+                    self.matched[stage] = 0;
+                    to.chars().try_for_each(|c| self.feed(stage + 1, c))?;
+                }
+                return Ok(());
+            }
+            if matched == 0 {
+                return self.feed(stage + 1, c);
+            }
+            // No pattern contains its own start, so what was matched is handed on whole.
+            self.matched[stage] = 0;
+            from[..matched].chars().try_for_each(|c| self.feed(stage + 1, c))?;
+        }
+    }
+
+    fn finish(&mut self) -> fmt::Result {
+        for (stage, (from, _)) in TEXT_REPLACEMENTS.iter().enumerate() {
+            let matched = usize::from(core::mem::take(&mut self.matched[stage]));
+            from[..matched].chars().try_for_each(|c| self.feed(stage + 1, c))?;
         }
         Ok(())
     }

@@ -27,8 +27,11 @@ pub const NO_WORD: u32 = u32::MAX;
 pub struct Encoding<'b> {
     ids: &'b mut [u32],
     token_type_ids: &'b mut [u8],
+    attention_mask: &'b mut [u8],
     offsets: &'b mut [Offsets],
     word_ids: &'b mut [u32],
+    /// Whether more than ids was asked for.
+    has_more: bool,
     len: usize,
     /// Tokens of the first text.
     first_len: usize,
@@ -43,19 +46,25 @@ impl<'b> Encoding<'b> {
     /// Asks for token types, as many as there is room for.
     #[must_use]
     pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
-        Self { token_type_ids, ..self }
+        Self { token_type_ids, has_more: true, ..self }
+    }
+
+    /// Asks for an attention mask, as long as there is room for.
+    #[must_use]
+    pub fn with_attention_mask(self, attention_mask: &'b mut [u8]) -> Self {
+        Self { attention_mask, ..self }
     }
 
     /// Asks for offsets, as many as there is room for.
     #[must_use]
     pub fn with_offsets(self, offsets: &'b mut [Offsets]) -> Self {
-        Self { offsets, ..self }
+        Self { offsets, has_more: true, ..self }
     }
 
     /// Asks for word ids, as many as there is room for.
     #[must_use]
     pub fn with_word_ids(self, word_ids: &'b mut [u32]) -> Self {
-        Self { word_ids, ..self }
+        Self { word_ids, has_more: true, ..self }
     }
 
     /// Number of tokens.
@@ -76,6 +85,11 @@ impl<'b> Encoding<'b> {
     /// 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`.
     pub fn token_type_ids(&self) -> &[u8] {
         &self.token_type_ids[..self.len.min(self.token_type_ids.len())]
+    }
+
+    /// 1 for tokens, 0 for padding.
+    pub fn attention_mask(&self) -> &[u8] {
+        &self.attention_mask[..self.len.min(self.attention_mask.len())]
     }
 
     /// Where the tokens stand in their texts.
@@ -107,9 +121,13 @@ impl<'b> Encoding<'b> {
     }
 
     /// Writes a token where there is room for it.
+    #[inline]
     pub(super) fn set(&mut self, at: usize, token: Token, token_type_id: u8) {
         if let Some(entry) = self.ids.get_mut(at) {
             *entry = token.id;
+        }
+        if !self.has_more {
+            return;
         }
         if let Some(entry) = self.token_type_ids.get_mut(at) {
             *entry = token_type_id;
@@ -138,7 +156,7 @@ impl<'b> Encoding<'b> {
 
     /// Puts the special tokens around texts of `first` and `second` tokens that stand in their places already.
     pub(super) fn finish(&mut self, config: &TokenizerConfig, first: usize, second: Option<usize>) {
-        let special = |id| Token { id, start: 0, end: 0, word: NO_WORD };
+        let special = |id| Token { id, start: 0, end: 0, word: NO_WORD, is_special: true };
         self.set(0, special(config.cls_token_id), 0);
         self.set(first + 1, special(config.sep_token_id), 0);
         self.first_len = first;
@@ -147,6 +165,19 @@ impl<'b> Encoding<'b> {
             self.set(self.len + second, special(config.sep_token_id), 1);
             self.len += second + 1;
         }
+        let tokens = self.len.min(self.attention_mask.len());
+        self.attention_mask[..tokens].fill(1);
+    }
+
+    /// Fills the places up to `tokens` with the token for padding.
+    pub(super) fn pad(&mut self, pad_token_id: u32, tokens: usize) {
+        for at in self.len..tokens {
+            self.set(at, Token { id: pad_token_id, start: 0, end: 0, word: NO_WORD, is_special: true }, 0);
+            if let Some(entry) = self.attention_mask.get_mut(at) {
+                *entry = 0;
+            }
+        }
+        self.len = self.len.max(tokens);
     }
 }
 

@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+use super::special_tokens::MAX_SPELLING_BYTES;
+use crate::storage::Unreadable;
+
 /// Why a text was not tokenized. Nothing is truncated that the caller did not ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,6 +44,20 @@ pub enum TokenizerError {
         /// Bytes of the text.
         bytes: usize,
     },
+    /// A special token has more bytes than [`MAX_SPELLING_BYTES`](super::MAX_SPELLING_BYTES).
+    SpecialTokenTooLong {
+        /// Its id.
+        id: u32,
+    },
+    /// The text is not UTF-8, or ends within a character.
+    InvalidUtf8 {
+        /// Bytes of the text before that.
+        at: usize,
+    },
+    /// The vocabulary cannot be read from its device.
+    Unreadable(Unreadable),
+    /// What decoded text is written to fails.
+    Output,
 }
 
 impl fmt::Display for TokenizerError {
@@ -63,9 +80,28 @@ impl fmt::Display for TokenizerError {
                  shorten the other text or truncate the longest first"
             ),
             Self::SecondTextMissing => write!(f, "only the second text may be truncated, and there is none"),
+            Self::SpecialTokenTooLong { id } => write!(
+                f,
+                "special token {id} has more than {MAX_SPELLING_BYTES} bytes: is it really one? See tokenizer_config.json"
+            ),
+            Self::InvalidUtf8 { at } => write!(f, "the text is not UTF-8 at byte {at}: convert it first"),
+            Self::Output => write!(f, "the decoded text cannot be written"),
+            Self::Unreadable(unreadable) => write!(f, "vocabulary: {unreadable}"),
             Self::TextTooLong { bytes } => write!(f, "a text of {bytes} bytes; encode it in parts below 4 GiB"),
         }
     }
 }
 
 impl core::error::Error for TokenizerError {}
+
+impl From<Unreadable> for TokenizerError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}
+
+impl From<fmt::Error> for TokenizerError {
+    fn from(_: fmt::Error) -> Self {
+        Self::Output
+    }
+}

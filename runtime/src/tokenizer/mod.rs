@@ -1,41 +1,48 @@
 //! Text to token ids, exactly as Hugging Face's `tokenizers` with the `tokenizer.json` of a BERT checkpoint.
 //!
-//! The path of a text: special tokens are cut out (`special_tokens`), the rest is cleaned (`normalizer`), split into
-//! words (`pre_tokenizer`), each word into tokens (`wordpiece`), and the model's input put together
-//! (`post_processor`). Each step pulls from the one before, so a text of any length needs less than 2 KiB beside the
-//! caller's output.
+//! The path of a text: special tokens are cut out (`special_tokens`), the rest is split into words (`token_stream`),
+//! which are cleaned where that changes them (`normalizer`, `word_buffer`, `mark_order`), each word into tokens
+//! (`wordpiece`, in the `vocab`), and the model's input put together (`encoder`). The text may come in pieces; whatever
+//! it is, less than 2 KiB are needed beside the caller's output, and the vocabulary may lie in memory or on a device.
 //!
-//! ```text
-//! let vocab = Vocab::open(section)?;
-//! let tokenizer = Tokenizer::new(vocab, config)?;
+//! ```
+//! # use mbert_runtime::{config::TokenizerConfig, tokenizer::{Encoding, Tokenizer, Truncation, Vocab}};
+//! # fn example(section: &[u8], config: TokenizerConfig) -> Result<(), Box<dyn core::error::Error>> {
+//! let tokenizer = Tokenizer::new(Vocab::open(section)?, config)?;
 //! let mut ids = [0; 128];
 //! let mut encoding = Encoding::new(&mut ids);
 //! tokenizer.encode("Paris is the [MASK] of France.", None, Truncation::DoNotTruncate, &mut encoding)?;
+//! # Ok(())
+//! # }
 //! ```
 
+mod token_stream;
 mod special_tokens;
 mod normalizer;
 mod characters;
-mod mark_run;
 #[rustfmt::skip]
 mod unicode_tables;
-mod pre_tokenizer;
+mod word_buffer;
+mod mark_order;
 mod wordpiece;
 pub mod vocab;
 mod encoding;
-mod post_processor;
+mod encoder;
 mod windows;
 mod decoder;
 mod error;
 
+pub use decoder::CleanUp;
+pub use encoder::{Encoder, Truncation};
 pub use encoding::{Encoding, NO_WORD, Offsets};
 pub use error::TokenizerError;
-pub use post_processor::Truncation;
+pub use special_tokens::MAX_SPELLING_BYTES;
+pub use token_stream::TokenStream;
 pub use vocab::{Vocab, VocabError};
 pub use windows::Windows;
-pub use wordpiece::Tokens;
 
 use crate::config::TokenizerConfig;
+use crate::storage::Storage;
 use normalizer::Steps;
 use special_tokens::SpecialTokens;
 
@@ -50,30 +57,42 @@ pub struct Token {
     pub end: u32,
     /// The number of its word in the text, from 0.
     pub word: u32,
+    /// Whether it is a special token that is spelled out in the text.
+    pub is_special: bool,
 }
 
 /// Turns text into token ids and back.
+///
+/// `S` is where the vocabulary lies: `&[u8]`, or a [`CachedSection`](crate::storage::CachedSection) of a device.
 #[derive(Clone, Debug)]
-pub struct Tokenizer<'v> {
-    vocab: Vocab<'v>,
+pub struct Tokenizer<S> {
+    vocab: Vocab<S>,
     config: TokenizerConfig,
     steps: Steps,
-    special_tokens: SpecialTokens<'v>,
+    special_tokens: SpecialTokens,
+    /// The classes of characters that normalization changes, and with them those that end a word.
+    changed: u8,
+    stops: u8,
+    /// Whether every special token starts with a character that ends a word.
+    special_tokens_stop_words: bool,
 }
 
-impl<'v> Tokenizer<'v> {
+impl<S: Storage> Tokenizer<S> {
     /// Joins a vocabulary and the flags that belong to it.
     ///
     /// # Errors
     ///
-    /// If the vocabulary lacks one of the special tokens.
-    pub fn new(vocab: Vocab<'v>, config: TokenizerConfig) -> Result<Self, TokenizerError> {
+    /// If the vocabulary lacks one of the special tokens, or cannot be read.
+    pub fn new(vocab: Vocab<S>, config: TokenizerConfig) -> Result<Self, TokenizerError> {
         let special_tokens = SpecialTokens::new(&vocab, &config)?;
-        Ok(Self { vocab, config, steps: Steps::new(&config), special_tokens })
+        let steps = Steps::new(&config);
+        let stops = steps.changed() | steps.splits();
+        let special_tokens_stop_words = special_tokens.first_classes().all(|class| class & stops != 0);
+        Ok(Self { vocab, config, steps, special_tokens, changed: steps.changed(), stops, special_tokens_stop_words })
     }
 
     /// The vocabulary.
-    pub fn vocab(&self) -> &Vocab<'v> {
+    pub fn vocab(&self) -> &Vocab<S> {
         &self.vocab
     }
 
@@ -82,15 +101,17 @@ impl<'v> Tokenizer<'v> {
         &self.config
     }
 
-    /// The tokens of a text, one by one, without `[CLS]` and `[SEP]`.
+    /// Tokenizes a text that comes in pieces, without `[CLS]` and `[SEP]`.
+    pub fn stream(&self) -> TokenStream<'_, S> {
+        TokenStream::new(self)
+    }
+
+    /// Hands the tokens of a text to `sink`, without `[CLS]` and `[SEP]`.
     ///
     /// # Errors
     ///
-    /// If the text has 4 GiB or more.
-    pub fn tokens<'t>(&'t self, text: &'t str) -> Result<Tokens<'t>, TokenizerError> {
-        match u32::try_from(text.len()) {
-            Ok(_) => Ok(Tokens::new(self, text)),
-            Err(_) => Err(TokenizerError::TextTooLong { bytes: text.len() }),
-        }
+    /// If the text has 4 GiB or more, or the vocabulary cannot be read.
+    pub fn tokens(&self, text: &str, sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
+        self.stream().write_last(text, sink)
     }
 }

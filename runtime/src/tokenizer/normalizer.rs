@@ -1,45 +1,48 @@
 //! Cleans text, sets ideographs off by spaces, strips accents and lower-cases, one character at a time.
 //!
-//! Input: a part of the text without special tokens. Output: its normalized characters, each with the place in the text
-//! that the reference ascribes to it. The steps are those of the reference's `BertNormalizer`, in its order:
+//! The steps are those of the reference's `BertNormalizer`, in its order:
 //!
 //! 1. drop NUL, U+FFFD and control characters; whitespace becomes a space;
-//! 2. a space before and after each ideograph, at the ideograph's place;
+//! 2. a space before and after each ideograph;
 //! 3. canonical decomposition (NFD) without nonspacing marks, each part at the place of the whole;
 //! 4. lower case.
 //!
 //! Decomposition also sorts combining characters. Nearly all of them are nonspacing marks and dropped, so the sorting
-//! matters only for the few that stay, which [`MarkRun`] handles.
+//! matters only for the few that stay, which [`mark_order`](super::mark_order) handles.
 
 use super::characters::{Characters, class, decompose_without_marks, lower_case};
-use super::mark_run::MarkRun;
-use super::unicode_tables::{CJK, DECOMPOSES, MARK, NONSTARTER, REMOVED, SPACE, UPPER};
+use super::unicode_tables::{CJK, DECOMPOSES, MARK, NONSTARTER, PUNCTUATION, REMOVED, SPACE, UPPER};
 use crate::config::TokenizerConfig;
-
-/// Where in the text a normalized character comes from: the bytes of one character.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    pub start: u32,
-    pub len: u8,
-}
-
-impl Source {
-    pub fn new(start: usize, c: char) -> Self {
-        // `Tokenizer` takes texts of less than 4 GiB only.
-        Self { start: start as u32, len: c.len_utf8() as u8 }
-    }
-
-    pub fn end(self) -> u32 {
-        self.start + u32::from(self.len)
-    }
-}
 
 /// The steps that a checkpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
-    pub lower_case: bool,
+    lower_case: bool,
+    /// Whether combining characters are put in order and most of them dropped.
     pub strip_accents: bool,
-    pub space_out_cjk: bool,
+    space_out_cjk: bool,
+}
+
+/// What becomes of a character of the text.
+#[derive(Clone, Copy, Debug)]
+pub enum Normalized {
+    /// Nothing: it is dropped and separates nothing.
+    Nothing,
+    /// A space.
+    Space,
+    /// A combining character, to be put in order with its neighbours.
+    Mark,
+    /// One character in the middle of a word.
+    Letter(char),
+    /// Itself, a word of its own.
+    Punctuation,
+    /// These, with combining characters that stay at the end; words of their own if it is an ideograph.
+    Parts {
+        /// The characters, in lower case if that is asked for.
+        parts: Characters,
+        /// Whether spaces stand around it.
+        is_set_off: bool,
+    },
 }
 
 impl Steps {
@@ -62,127 +65,51 @@ impl Steps {
         }
         changed
     }
-}
 
-/// The normalized characters of a part of a text.
-#[derive(Clone, Debug)]
-pub struct Normalizer<'t> {
-    text: &'t str,
-    steps: Steps,
-    /// What is left to read of the part, and where the part ends.
-    rest: &'t str,
-    end: usize,
-    /// Characters not handed out yet, all from the same place.
-    waiting: Characters,
-    source: Source,
-    run: Option<MarkRun>,
-}
-
-impl<'t> Normalizer<'t> {
-    pub fn new(text: &'t str, steps: Steps) -> Self {
-        Self { text, steps, rest: "", end: 0, waiting: Characters::default(), source: Source::default(), run: None }
+    /// The classes of characters that end a word or are one.
+    pub fn splits(self) -> u8 {
+        SPACE | PUNCTUATION | if self.space_out_cjk { CJK } else { 0 }
     }
 
-    /// Goes on with another part of the text.
-    pub fn read_part(&mut self, start: usize, end: usize) {
-        self.rest = &self.text[start..end];
-        self.end = end;
-    }
-
-    fn next_byte(&self) -> usize {
-        self.end - self.rest.len()
-    }
-
-    /// The part's bytes that are not read yet and where they start, if nothing that was read waits to be handed out.
+    /// What becomes of `c`, which has these flags.
     #[inline]
-    pub fn unread(&self) -> Option<(usize, &'t str)> {
-        if self.waiting.len() > 0 || self.run.is_some() {
-            return None;
+    pub fn normalize(self, c: char, flags: u8) -> Normalized {
+        if flags & (self.changed() | self.splits()) == 0 {
+            return Normalized::Letter(c);
         }
-        Some((self.next_byte(), self.rest))
-    }
-
-    /// Takes `bytes` off the unread ones without looking at them.
-    #[inline]
-    pub fn advance(&mut self, bytes: usize) {
-        self.rest = &self.rest[bytes..];
-    }
-
-    fn wait(&mut self, characters: impl Iterator<Item = char>) {
-        for c in characters {
-            if self.steps.lower_case && class(c) & UPPER != 0 {
-                lower_case(c).for_each(|c| self.waiting.push(c));
-            } else {
-                self.waiting.push(c);
-            }
+        if flags == UPPER && c.is_ascii() && self.lower_case {
+            return Normalized::Letter(c.to_ascii_lowercase());
         }
+        if flags == PUNCTUATION {
+            return Normalized::Punctuation;
+        }
+        self.normalize_rare(c, flags)
     }
 
-    /// Reads the next character; `None` at the end.
-    #[inline]
-    fn read(&mut self) -> Option<()> {
-        let start = self.next_byte();
-        let mut rest = self.rest.chars();
-        let c = rest.next()?;
-        self.rest = rest.as_str();
-        let flags = class(c);
+    fn normalize_rare(self, c: char, flags: u8) -> Normalized {
         if flags & REMOVED != 0 {
-            return Some(());
+            return Normalized::Nothing;
         }
-        self.waiting = Characters::default();
-        self.source = Source::new(start, c);
+        if self.strip_accents && flags & NONSTARTER != 0 {
+            return Normalized::Mark;
+        }
         if flags & SPACE != 0 {
-            self.waiting.push(' ');
-            return Some(());
+            return Normalized::Space;
         }
-        let set_off = flags & CJK != 0 && self.steps.space_out_cjk;
-        if set_off {
-            self.waiting.push(' ');
-        }
-        if !self.steps.strip_accents || flags & (MARK | NONSTARTER | DECOMPOSES) == 0 {
-            self.wait(core::iter::once(c));
-        } else if flags & NONSTARTER != 0 {
-            self.read_marks(Characters::default(), start);
+        let mut parts = Characters::default();
+        if !self.strip_accents || flags & (MARK | DECOMPOSES) == 0 {
+            self.lower(c, &mut parts);
         } else if flags & DECOMPOSES != 0 {
-            let parts = decompose_without_marks(c);
-            let is_mark = |&part: &char| class(part) & NONSTARTER != 0;
-            self.wait(parts.filter(|part| !is_mark(part)));
-            let mut marks = Characters::default();
-            parts.filter(is_mark).for_each(|mark| marks.push(mark));
-            if marks.len() > 0 {
-                self.read_marks(marks, self.next_byte());
-            }
+            decompose_without_marks(c).for_each(|part| self.lower(part, &mut parts));
         }
-        if set_off {
-            self.waiting.push(' ');
-        }
-        Some(())
+        Normalized::Parts { parts, is_set_off: flags & CJK != 0 && self.space_out_cjk }
     }
 
-    /// Reads the combining characters from `start` on; `marks` are those that the character before them ends with.
-    fn read_marks(&mut self, marks: Characters, start: usize) {
-        let run = MarkRun::new(self.text, start, self.end, marks, self.source);
-        self.rest = &self.text[run.end()..self.end];
-        self.run = run.keeps_any().then_some(run);
-    }
-}
-
-impl Iterator for Normalizer<'_> {
-    type Item = (char, Source);
-
-    #[inline]
-    fn next(&mut self) -> Option<(char, Source)> {
-        loop {
-            if let Some(c) = self.waiting.next() {
-                return Some((c, self.source));
-            }
-            if let Some(run) = &mut self.run {
-                match run.next(self.text) {
-                    Some(kept) => return Some(kept),
-                    None => self.run = None,
-                }
-            }
-            self.read()?;
+    fn lower(self, c: char, parts: &mut Characters) {
+        if self.lower_case && class(c) & UPPER != 0 {
+            lower_case(c).for_each(|c| parts.push(c));
+        } else {
+            parts.push(c);
         }
     }
 }

@@ -3,55 +3,94 @@
 //! They are looked for before normalization, in exactly their spelling. Of several that start at one place the longest
 //! is taken, as in the reference.
 
-use super::{Token, TokenizerError, Vocab};
+use super::characters::first_class;
+use super::{TokenizerError, Vocab};
 use crate::config::TokenizerConfig;
+use crate::storage::Storage;
+
+/// Longest spelling in bytes. BERT's have six.
+pub const MAX_SPELLING_BYTES: usize = 24;
 
 /// The spellings of the special tokens.
 #[derive(Clone, Debug)]
-pub struct SpecialTokens<'v> {
+pub struct SpecialTokens {
     /// Longest first.
-    tokens: [(&'v [u8], u32); 5],
-    /// Whether a token starts with this byte.
-    starts: [bool; 256],
+    tokens: [Spelling; 5],
 }
 
-impl<'v> SpecialTokens<'v> {
-    pub fn new(vocab: &Vocab<'v>, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
+#[derive(Clone, Copy, Debug)]
+struct Spelling {
+    bytes: [u8; MAX_SPELLING_BYTES],
+    len: u8,
+    id: u32,
+}
+
+impl Spelling {
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len.into()]
+    }
+}
+
+/// What a text that ends in a part of a spelling comes to with its next character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It may still become a special token.
+    Possible,
+    /// Its first bytes are one.
+    Found { id: u32, bytes: usize },
+    /// No special token starts with its first character.
+    None,
+}
+
+impl SpecialTokens {
+    pub fn new<S: Storage>(vocab: &Vocab<S>, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let ids =
             [config.pad_token_id, config.unk_token_id, config.cls_token_id, config.sep_token_id, config.mask_token_id];
-        let mut tokens = [(&[][..], 0); 5];
-        let mut starts = [false; 256];
-        for (entry, id) in tokens.iter_mut().zip(ids) {
+        let mut tokens = [Spelling { bytes: [0; MAX_SPELLING_BYTES], len: 0, id: 0 }; 5];
+        for (spelling, id) in tokens.iter_mut().zip(ids) {
+            let mut buffer = [0; MAX_SPELLING_BYTES + 1];
             let missing = TokenizerError::SpecialTokenMissing { id, vocab_size: vocab.len() as u32 };
-            let spelling = vocab.token(id).ok_or(missing)?;
-            let first = spelling.first().ok_or(missing)?;
-            starts[usize::from(*first)] = true;
-            *entry = (spelling, id);
+            let token = vocab.copy_token(id, &mut buffer)?.filter(|token| !token.is_empty()).ok_or(missing)?;
+            if token.len() > MAX_SPELLING_BYTES {
+                return Err(TokenizerError::SpecialTokenTooLong { id });
+            }
+            // Only a damaged vocabulary spells half a character.
+            core::str::from_utf8(token).map_err(|_| missing)?;
+            spelling.bytes[..token.len()].copy_from_slice(token);
+            (spelling.len, spelling.id) = (token.len() as u8, id);
         }
-        tokens.sort_unstable_by_key(|(spelling, _)| core::cmp::Reverse(spelling.len()));
-        Ok(Self { tokens, starts })
+        tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.len));
+        Ok(Self { tokens })
     }
 
-    /// The first special token at or behind the byte `start`, as word 0.
-    pub fn find(&self, text: &str, start: usize) -> Option<Token> {
-        let bytes = text.as_bytes();
-        let mut at = start;
-        loop {
-            at += bytes[at..].iter().position(|&byte| self.starts[usize::from(byte)])?;
-            let found = self.tokens.iter().find(|(spelling, _)| bytes[at..].starts_with(spelling));
-            if let Some(&(spelling, id)) = found
-                // Always so, unless the vocabulary is damaged.
-                && text.is_char_boundary(at)
-                && text.is_char_boundary(at + spelling.len())
-            {
-                return Some(Token { id, start: at as u32, end: (at + spelling.len()) as u32, word: 0 });
+    /// The flags of the characters that the spellings start with.
+    pub fn first_classes(&self) -> impl Iterator<Item = u8> {
+        self.tokens.iter().map(|spelling| first_class(spelling.as_bytes()).0)
+    }
+
+    /// Whether a spelling starts with this byte.
+    #[inline]
+    pub fn may_start_with(&self, byte: u8) -> bool {
+        self.tokens.iter().any(|spelling| spelling.bytes[0] == byte)
+    }
+
+    /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.
+    #[inline]
+    pub fn progress(&self, text: &[u8], is_end: bool) -> Progress {
+        for spelling in &self.tokens {
+            let (spelling, id) = (spelling.as_bytes(), spelling.id);
+            if text.starts_with(spelling) {
+                return Progress::Found { id, bytes: spelling.len() };
             }
-            at += 1;
+            if !is_end && spelling.starts_with(text) {
+                return Progress::Possible;
+            }
         }
+        Progress::None
     }
 
     /// Whether a token is spelled like a special one.
     pub fn contains(&self, token: &[u8]) -> bool {
-        self.tokens.iter().any(|(spelling, _)| *spelling == token)
+        self.tokens.iter().any(|spelling| spelling.as_bytes() == token)
     }
 }

@@ -449,6 +449,11 @@ pub static COMBINING_CLASSES: [u32; 497] = [
     32066304,
 ];
 
+/// Combining classes other than 0 of characters that stay where accents are stripped.
+pub static KEPT_COMBINING_CLASSES: [u8; 6] = [
+    7, 9, 216, 224, 226, 230,
+];
+
 /// Characters below U+10000 that decompose, Hangul syllables apart.
 pub static DECOMPOSED: [u16; 1486] = [
     192, 193, 194, 195, 196, 197, 199, 200, 201, 202, 203, 204, 205, 206, 207, 209, 210, 211, 212, 213, 214, 217, 218,

@@ -1,36 +1,57 @@
-//! Token ↔ id, and the longest token that starts a piece of text, read in place in the blob.
+//! Token ↔ id, and the search structure that splits words into tokens, read in place in the blob or through a few
+//! cached blocks.
 //!
 //! The section is little-endian and position independent; its parts follow each other, each aligned to 4 bytes:
 //!
 //! | bytes              | part      | content                                                          |
 //! |--------------------|-----------|------------------------------------------------------------------|
 //! | 64                 | header    | see [`field`]; the rest is zero                                  |
-//! | 4 · units          | units     | the search structure                                             |
+//! | 4 · units          | units     | a trie over the tokens                                           |
+//! | 4 · link words     | links     | where to go on after a failure far behind the last token         |
 //! | 4 · (tokens/64 + 1)| anchors   | where the first of each 64 tokens starts in the strings          |
 //! | 2 · (tokens + 1)   | distances | where a token starts, counted from its anchor                    |
 //! | string bytes       | strings   | all tokens in the order of their ids, with nothing between them  |
 //!
-//! The search structure is a double-array trie over the tokens' bytes, `##` included. A node is a 32-bit unit; its
-//! child for byte `b` is the unit at `base XOR b`, if that unit's label is `b`. The trie stops where a prefix leaves
-//! only one token; the rest of it is compared in the strings. So bert-base-multilingual-cased needs 195,115 units for
-//! its 119,547 tokens instead of the 299,687 nodes of a full trie.
+//! # The trie
+//!
+//! A double array over the tokens' bytes, `##` included. A node is a 32-bit unit; its child for byte `b` is the unit
+//! at `base XOR b`, if that unit's label is `b`.
 //!
 //! | bits   | of an inner unit                             | of a leaf                                    |
 //! |--------|----------------------------------------------|----------------------------------------------|
 //! | 0..8   | label: the byte that leads here              | the same                                     |
 //! | 8      | 0                                            | 1                                            |
-//! | 9      | 1 if a token ends here: its leaf has label 0 | 1 if the token ends here, 0 if bytes follow  |
-//! | 10..32 | base                                         | id                                           |
+//! | 9      | 1 if a token ends here: its leaf has label 0 | 0                                            |
+//! | 10     | 1 if it has a link: its leaf has label 0     | 0                                            |
+//! | 11..32 | base                                         | id, or the first word of the link            |
 //!
-//! The section of bert-base-multilingual-cased has 1,923,119 bytes. Over news in 129 languages a token costs 4.9 reads
-//! in all, and a byte of text 0.9 reads of units; through a cache of eight blocks of 512 bytes that is 2.9 blocks per
-//! token. A search reads on past the end of the token it finds for as long as a longer one is possible, so a word costs
-//! at most `bytes · longest token` reads, however it is made up.
+//! # Linear time
 //!
-//! Nothing read from the section is trusted: every index is checked and every step of a search consumes a byte of the
-//! text, so a damaged section gives wrong ids, never a panic or an endless loop.
+//! Longest match first reads on past a token while a longer one is possible, and where that fails it takes the token
+//! and reads what lies behind it again. If that is at most [`MAX_REREAD_BYTES`], it is simply done. Every node
+//! farther behind its last token has a link, which says what those bytes come to: the tokens to take, and the node
+//! from which to go on without reading anything again (the failure links and pops of Song and others, "Fast WordPiece
+//! Tokenization", 2021, for the few nodes that need them). So a word of n bytes costs at most
+//! (2 + [`MAX_REREAD_BYTES`]) · n reads of units, whatever the vocabulary holds and the word is made of.
+//!
+//! | words of a link | content                                                                                    |
+//! |-----------------|--------------------------------------------------------------------------------------------|
+//! | 1               | the unit to go on from, and in bits 21..32 the number of tokens to take; none: unknown      |
+//! | 1               | the leaf of the last token on the way to that unit, and in bits 21..32 the bytes behind it  |
+//! | tokens          | id, and in bits 21..32 the bytes of the text that the token covers                         |
+//!
+//! # What it costs
+//!
+//! The section of bert-base-multilingual-cased (119,547 tokens) has 2.5 MB. A byte of text costs about 0.9 reads
+//! of units; through a cache of eight blocks of 512 bytes a token costs about 3 blocks.
+//! `cargo bench -p mbert-tests --bench tokenizer` prints both.
+//!
+//! Nothing read from the section is trusted: what lies outside reads as 0, and every step of a search consumes a byte
+//! of the text or a token, so a damaged section gives wrong ids, never a panic or an endless loop.
 
 use core::fmt;
+
+use crate::storage::{Storage, Unreadable};
 
 /// Where the header's numbers lie.
 pub mod field {
@@ -44,18 +65,22 @@ pub mod field {
     pub const UNITS: Range<usize> = 8..12;
     /// Bytes of the strings, u32.
     pub const STRING_BYTES: Range<usize> = 12..16;
+    /// Number of words in the links, u32.
+    pub const LINK_WORDS: Range<usize> = 16..20;
 }
 
 /// The first four bytes of a vocabulary section.
-pub const MAGIC: [u8; 4] = *b"MBV1";
+pub const MAGIC: [u8; 4] = *b"MBV2";
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;
 /// Tokens that share an anchor.
 pub const TOKENS_PER_ANCHOR: usize = 64;
 /// Longest token in bytes: what keeps every distance within 16 bits.
 pub const MAX_TOKEN_BYTES: usize = 1023;
-/// Most tokens: an id has the 22 bits of a base.
-pub const MAX_TOKENS: usize = 1 << 22;
+/// Most tokens, units and link words: a number of 21 bits.
+pub const MAX_TOKENS: usize = 1 << 21;
+/// What is read again after a failure, at most; nodes farther behind their last token have a link.
+pub const MAX_REREAD_BYTES: usize = 20;
 /// What precedes a token that continues a word.
 pub const CONTINUATION_PREFIX: &[u8] = b"##";
 
@@ -66,32 +91,61 @@ pub struct Unit(pub u32);
 impl Unit {
     const LEAF: u32 = 1 << 8;
     const ENDS_TOKEN: u32 = 1 << 9;
+    const LINK: u32 = 1 << 10;
 
     /// An inner unit.
-    pub const fn inner(label: u8, base: u32, ends_token: bool) -> Self {
-        Self(label as u32 | (ends_token as u32) << 9 | base << 10)
+    pub const fn inner(label: u8, base: u32, ends_token: bool, has_link: bool) -> Self {
+        Self(label as u32 | (ends_token as u32) << 9 | (has_link as u32) << 10 | base << 11)
     }
 
-    /// The unit below which there is only the token `id`.
-    pub const fn leaf(label: u8, id: u32, ends_token: bool) -> Self {
-        Self(label as u32 | Self::LEAF | (ends_token as u32) << 9 | id << 10)
+    /// A unit without children, which holds an id or the first word of a link.
+    pub const fn leaf(label: u8, number: u32) -> Self {
+        Self(label as u32 | Self::LEAF | number << 11)
     }
 
-    const fn label(self) -> u8 {
+    #[inline(always)]
+    pub(super) const fn label(self) -> u8 {
         self.0 as u8
     }
 
-    const fn is_leaf(self) -> bool {
+    #[inline(always)]
+    pub(super) const fn is_leaf(self) -> bool {
         self.0 & Self::LEAF != 0
     }
 
-    const fn ends_token(self) -> bool {
+    #[inline(always)]
+    pub(super) const fn ends_token(self) -> bool {
         self.0 & Self::ENDS_TOKEN != 0
     }
 
-    /// The base of an inner unit, the id of a leaf.
-    const fn payload(self) -> u32 {
-        self.0 >> 10
+    #[inline(always)]
+    pub(super) const fn has_link(self) -> bool {
+        self.0 & Self::LINK != 0
+    }
+
+    /// The base of an inner unit, the number in a leaf.
+    #[inline(always)]
+    pub(super) const fn payload(self) -> u32 {
+        self.0 >> 11
+    }
+}
+
+/// A word of a link: 21 bits and 11 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkWord(pub u32);
+
+impl LinkWord {
+    /// Joins a unit or an id, below 2²¹, and a count, below 2¹¹.
+    pub const fn new(number: u32, count: u32) -> Self {
+        Self(number | count << 21)
+    }
+
+    pub(super) const fn number(self) -> u32 {
+        self.0 & (MAX_TOKENS as u32 - 1)
+    }
+
+    pub(super) const fn count(self) -> usize {
+        (self.0 >> 21) as usize
     }
 }
 
@@ -116,12 +170,16 @@ pub enum VocabError {
         /// The number found.
         found: u32,
     },
+    /// The device that holds the section fails.
+    Unreadable(Unreadable),
 }
 
 impl fmt::Display for VocabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadMagic { found } => write!(f, "not a vocabulary section: it starts with {found:02x?}"),
+            Self::BadMagic { found } => {
+                write!(f, "not a vocabulary section of this version: it starts with {found:02x?}: convert again")
+            }
             Self::Truncated { needed_bytes, given_bytes } => {
                 write!(
                     f,
@@ -131,76 +189,84 @@ impl fmt::Display for VocabError {
             Self::BadTokenCount { found } => {
                 write!(f, "the vocabulary section counts {found} tokens; 1 to {MAX_TOKENS} are possible: convert again")
             }
+            Self::Unreadable(unreadable) => unreadable.fmt(f),
         }
     }
 }
 
 impl core::error::Error for VocabError {}
 
-/// A vocabulary section, read in place.
+impl From<Unreadable> for VocabError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}
+
+/// A vocabulary section.
 #[derive(Clone, Copy, Debug)]
-pub struct Vocab<'a> {
-    units: &'a [[u8; 4]],
-    anchors: &'a [[u8; 4]],
-    distances: &'a [[u8; 2]],
-    strings: &'a [u8],
+pub struct Vocab<S> {
+    storage: S,
+    tokens: u32,
+    /// Where the parts behind the units start.
+    links: u32,
+    anchors: u32,
+    distances: u32,
+    strings: u32,
     /// The root's unit, and that reached over [`CONTINUATION_PREFIX`]; `None` if no token continues a word.
     root: Unit,
     continuation_root: Option<Unit>,
 }
 
-impl<'a> Vocab<'a> {
-    /// Reads the header and checks that every part lies within `section`. Bytes behind the last part are ignored.
+impl<S: Storage> Vocab<S> {
+    /// Reads the header and checks that every part lies within the section. Bytes behind the last part are ignored.
     ///
     /// # Errors
     ///
-    /// If it is not a vocabulary section, or cut short.
-    pub fn open(section: &'a [u8]) -> Result<Self, VocabError> {
-        let given_bytes = section.len() as u64;
+    /// If it is not a vocabulary section, or cut short, or cannot be read.
+    pub fn open(storage: S) -> Result<Self, VocabError> {
+        let given_bytes = storage.bytes();
         let truncated = |needed_bytes| VocabError::Truncated { needed_bytes, given_bytes };
-        let header = section.get(..HEADER_BYTES).ok_or(truncated(HEADER_BYTES as u64))?;
-        let number = |range: core::ops::Range<usize>| {
-            let mut bytes = [0; 4];
-            bytes.copy_from_slice(&header[range]);
-            bytes
-        };
-        let found = number(field::MAGIC);
+        if given_bytes < HEADER_BYTES as u64 {
+            return Err(truncated(HEADER_BYTES as u64));
+        }
+        let found = storage.read(field::MAGIC.start as u32)?;
         if found != MAGIC {
             return Err(VocabError::BadMagic { found });
         }
-        let tokens = u32::from_le_bytes(number(field::TOKENS));
+        let number = |field: core::ops::Range<usize>| storage.read_u32(field.start as u32, 0);
+        let tokens = number(field::TOKENS)?;
         if tokens == 0 || tokens as usize > MAX_TOKENS {
             return Err(VocabError::BadTokenCount { found: tokens });
         }
-        let parts = Parts::new(
-            tokens,
-            u32::from_le_bytes(number(field::UNITS)),
-            u32::from_le_bytes(number(field::STRING_BYTES)),
-        );
-        // The sum is done in 64 bits; a section that passes is in memory, so the parts fit `usize`.
-        if parts.end > given_bytes {
+        let parts = Parts::new(tokens, number(field::UNITS)?, number(field::LINK_WORDS)?, number(field::STRING_BYTES)?);
+        // The sum is done in 64 bits; offsets within a section have 32.
+        if parts.end > given_bytes.min(u32::MAX.into()) {
             return Err(truncated(parts.end));
         }
-        let part = |start: u64, end: u64| &section[start as usize..end as usize];
-        let units = part(HEADER_BYTES as u64, parts.anchors).as_chunks().0;
         let mut vocab = Self {
-            units,
-            anchors: part(parts.anchors, parts.distances).as_chunks().0,
-            distances: part(parts.distances, parts.distances + 2 * (u64::from(tokens) + 1)).as_chunks().0,
-            strings: part(parts.strings, parts.end),
-            root: units.first().map_or(Unit::default(), |&unit| Unit(u32::from_le_bytes(unit))),
+            tokens,
+            links: parts.links as u32,
+            anchors: parts.anchors as u32,
+            distances: parts.distances as u32,
+            strings: parts.strings as u32,
+            root: Unit(storage.read_u32(HEADER_BYTES as u32, 0)?),
             continuation_root: None,
+            storage,
         };
-        vocab.continuation_root = CONTINUATION_PREFIX
-            .iter()
-            .try_fold(vocab.root, |unit, &byte| vocab.child(unit, byte))
-            .filter(|unit| !unit.is_leaf());
+        let mut unit = Some(vocab.root);
+        for &byte in CONTINUATION_PREFIX {
+            unit = match unit {
+                Some(unit) => vocab.child(unit, byte)?.filter(|child| !child.is_leaf()),
+                None => None,
+            };
+        }
+        vocab.continuation_root = unit;
         Ok(vocab)
     }
 
     /// Number of ids.
     pub fn len(&self) -> usize {
-        self.distances.len() - 1
+        self.tokens as usize
     }
 
     /// Never: a section without tokens is refused.
@@ -208,95 +274,106 @@ impl<'a> Vocab<'a> {
         false
     }
 
-    /// The bytes of the token `id`, with its `##`.
+    /// Copies the token `id`, with its `##`, to the start of `buffer`, cut off where that ends; returns what was
+    /// copied.
     ///
     /// `None` if there is no such id. Empty if the id's token appears again under a later id, which then owns it.
-    pub fn token(&self, id: u32) -> Option<&'a [u8]> {
-        let start = self.string_start(id as usize)?;
-        let end = self.string_start(id as usize + 1)?;
-        self.strings.get(start..end)
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn copy_token<'b>(&self, id: u32, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Unreadable> {
+        let Some((start, end)) = self.string(id)? else { return Ok(None) };
+        let bytes = (end.saturating_sub(start) as usize).min(buffer.len());
+        for (at, byte) in (start..).zip(&mut buffer[..bytes]) {
+            [*byte] = self.storage.read(at)?;
+        }
+        Ok(Some(&buffer[..bytes]))
     }
 
     /// The id of a token, given with its `##`.
-    pub fn id(&self, token: &[u8]) -> Option<u32> {
-        if token.contains(&0) {
-            return None;
-        }
-        let found = self.longest(self.root, 0, token)?;
-        (found.bytes == token.len()).then_some(found.id)
-    }
-
-    /// The longest token that `text` starts with, as the start of a word or as its continuation.
     ///
-    /// `text` has no byte 0; cleaned text has none.
-    #[inline]
-    pub(super) fn longest_match(&self, text: &[u8], continues_word: bool) -> Option<Match> {
-        if continues_word {
-            self.longest(self.continuation_root?, CONTINUATION_PREFIX.len(), text)
-        } else {
-            self.longest(self.root, 0, text)
-        }
-    }
-
-    /// Walks down from `unit`, which lies `depth` bytes below the root.
-    #[inline]
-    fn longest(&self, mut unit: Unit, depth: usize, text: &[u8]) -> Option<Match> {
-        let mut ended = None;
-        for (i, &byte) in text.iter().enumerate() {
-            let Some(child) = self.child(unit, byte) else { break };
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn id(&self, token: &[u8]) -> Result<Option<u32>, Unreadable> {
+        let mut unit = self.root;
+        for (at, &byte) in token.iter().enumerate() {
+            if byte == 0 {
+                return Ok(None);
+            }
+            let Some(child) = self.child(unit, byte)? else { return Ok(None) };
             if child.is_leaf() {
-                let id = child.payload();
-                if child.ends_token() && (id as usize) < self.len() {
-                    return Some(Match { id, bytes: i + 1 });
-                }
-                let rest = self.token(id)?.get(depth + i + 1..)?;
-                // A loop, because a call to compare a handful of bytes costs more than the comparison.
-                if text.len() > i + rest.len() && text[i + 1..].iter().zip(rest).all(|(a, b)| a == b) {
-                    return Some(Match { id, bytes: i + 1 + rest.len() });
-                }
-                break;
+                let is_whole = at + 1 == token.len();
+                return Ok(is_whole.then_some(child.payload()).filter(|&id| id < self.tokens));
             }
             unit = child;
-            if unit.ends_token() {
-                ended = Some((unit, i + 1));
-            }
         }
-        let (unit, bytes) = ended?;
-        let id = self.unit(unit.payload())?.payload();
-        ((id as usize) < self.len()).then_some(Match { id, bytes })
+        if token.is_empty() || !unit.ends_token() {
+            return Ok(None);
+        }
+        Ok(Some(self.unit(unit.payload())?.payload()).filter(|&id| id < self.tokens))
     }
 
-    #[inline]
-    fn unit(&self, index: u32) -> Option<Unit> {
-        self.units.get(index as usize).map(|&unit| Unit(u32::from_le_bytes(unit)))
+    /// The unit from which a word is read, or what continues one.
+    #[inline(always)]
+    pub(super) fn root(&self) -> Unit {
+        self.root
     }
 
-    /// The child for a byte other than 0, the label of free units and of leaves of tokens that end at an inner unit.
-    #[inline]
-    fn child(&self, unit: Unit, byte: u8) -> Option<Unit> {
-        self.unit(unit.payload() ^ u32::from(byte)).filter(|child| child.label() == byte)
+    /// The unit behind [`CONTINUATION_PREFIX`].
+    #[inline(always)]
+    pub(super) fn continuation_root(&self) -> Option<Unit> {
+        self.continuation_root
     }
 
-    #[inline]
-    fn string_start(&self, id: usize) -> Option<usize> {
-        let distance = u16::from_le_bytes(*self.distances.get(id)?);
-        let anchor = u32::from_le_bytes(*self.anchors.get(id / TOKENS_PER_ANCHOR)?);
-        (anchor as usize).checked_add(usize::from(distance))
+    #[inline(always)]
+    pub(super) fn unit(&self, index: u32) -> Result<Unit, Unreadable> {
+        // An index has 21 bits. In a damaged section it may lie in the parts behind the units.
+        self.storage.read_u32(HEADER_BYTES as u32, index).map(Unit)
+    }
+
+    /// The child for a byte other than 0, the label of free units and of leaves of inner units.
+    #[inline(always)]
+    pub(super) fn child(&self, unit: Unit, byte: u8) -> Result<Option<Unit>, Unreadable> {
+        let child = self.unit(unit.payload() ^ u32::from(byte))?;
+        Ok((child.label() == byte).then_some(child))
+    }
+
+    /// A word of the links.
+    pub(super) fn link_word(&self, index: u32) -> Result<LinkWord, Unreadable> {
+        // An index has 21 bits and a few; a damaged one reads other parts, or 0.
+        self.storage.read_u32(self.links, index).map(LinkWord)
+    }
+
+    /// Where a token starts and ends in the section.
+    fn string(&self, id: u32) -> Result<Option<(u32, u32)>, Unreadable> {
+        if id >= self.tokens {
+            return Ok(None);
+        }
+        let start_of = |id: u32| -> Result<u32, Unreadable> {
+            let distance = u16::from_le_bytes(self.storage.read(self.distances + 2 * id)?);
+            let anchor = self.storage.read_u32(self.anchors, id / TOKENS_PER_ANCHOR as u32)?;
+            Ok(self.strings.saturating_add(anchor).saturating_add(distance.into()))
+        };
+        Ok(Some((start_of(id)?, start_of(id + 1)?)))
     }
 }
 
-/// A token found at the start of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Match {
-    pub id: u32,
-    /// Bytes of the text that it covers: its length without `##`.
-    pub bytes: usize,
+impl<'a> Vocab<&'a [u8]> {
+    /// The bytes of the token `id`, with its `##`, in place; see [`copy_token`](Self::copy_token).
+    pub fn token(&self, id: u32) -> Option<&'a [u8]> {
+        let (start, end) = self.string(id).ok()??;
+        self.storage.get(start as usize..end as usize)
+    }
 }
 
 /// Where the parts of a section start, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// The anchors, which end the units.
+    /// The links, which end the units.
+    pub links: u64,
+    /// The anchors.
     pub anchors: u64,
     /// The distances.
     pub distances: u64,
@@ -308,10 +385,11 @@ pub struct Parts {
 
 impl Parts {
     /// The layout of a section with these counts.
-    pub const fn new(tokens: u32, units: u32, string_bytes: u32) -> Self {
-        let anchors = HEADER_BYTES as u64 + 4 * units as u64;
+    pub const fn new(tokens: u32, units: u32, link_words: u32, string_bytes: u32) -> Self {
+        let links = HEADER_BYTES as u64 + 4 * units as u64;
+        let anchors = links + 4 * link_words as u64;
         let distances = anchors + 4 * (tokens as u64 / TOKENS_PER_ANCHOR as u64 + 1);
         let strings = (distances + 2 * (tokens as u64 + 1)).next_multiple_of(4);
-        Self { anchors, distances, strings, end: strings + string_bytes as u64 }
+        Self { links, anchors, distances, strings, end: strings + string_bytes as u64 }
     }
 }

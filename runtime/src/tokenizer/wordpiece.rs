@@ -3,145 +3,153 @@
 //! A word is all or nothing: if some rest of it starts with no token, or if it has more than 100 characters, the whole
 //! word becomes `[UNK]`.
 
-use super::pre_tokenizer::{MAX_WORD_CHARS, Word, Words};
-use super::{Token, Tokenizer};
+use core::hint::select_unpredictable;
 
-/// The tokens of one word, as ids and ends in bytes of the normalized word.
+use super::vocab::{Unit, Vocab};
+use super::word_buffer::MAX_WORD_CHARS;
+use crate::storage::{Storage, Unreadable};
+
+/// The tokens of one word: ids, and a bit for each byte of the normalized word that ends one.
 #[derive(Clone, Debug)]
-struct Pieces {
+pub struct Pieces {
     ids: [u32; MAX_WORD_CHARS],
-    ends: [u16; MAX_WORD_CHARS],
+    ends: [u64; (4 * MAX_WORD_CHARS).div_ceil(64)],
     len: usize,
+    /// Where the last token ends.
+    end: usize,
 }
 
 impl Pieces {
-    /// Splits the word; `None` if it is unknown.
+    pub const fn new() -> Self {
+        Self { ids: [0; MAX_WORD_CHARS], ends: [0; _], len: 0, end: 0 }
+    }
+
+    /// The tokens and where they end.
     #[inline]
-    fn split(&mut self, tokenizer: &Tokenizer<'_>, word: &[u8], chars: usize) -> Option<()> {
-        self.len = 0;
-        if chars > MAX_WORD_CHARS {
-            return None;
-        }
+    pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
+        let (mut word, mut bits) = (0, self.ends[0]);
+        self.ids[..self.len].iter().map(move |&id| {
+            while bits == 0 {
+                // There are as many bits as tokens.
+                word += 1;
+                bits = self.ends[word];
+            }
+            let end = 64 * word + bits.trailing_zeros() as usize + 1;
+            bits &= bits - 1;
+            (id, end)
+        })
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.ends = [0; _];
+        (self.len, self.end) = (0, 0);
+    }
+
+    /// Takes a token up to `end`, which lies behind the last one's. `false` in a damaged vocabulary alone: there is room
+    /// for a token per character.
+    #[inline]
+    fn push(&mut self, id: u32, end: usize) -> bool {
+        let (Some(place), Some(ends)) = (self.ids.get_mut(self.len), self.ends.get_mut((end - 1) / 64)) else {
+            return false;
+        };
+        *place = id;
+        *ends |= 1 << ((end - 1) % 64);
+        self.len += 1;
+        self.end = end;
+        true
+    }
+
+    /// Splits a word of at most [`MAX_WORD_CHARS`] characters without a byte 0; `false` if it is unknown.
+    #[inline]
+    pub fn split<S: Storage>(&mut self, vocab: &Vocab<S>, word: &[u8]) -> Result<bool, Unreadable> {
+        self.clear();
+        let mut unit = vocab.root();
         let mut at = 0;
-        while at < word.len() {
-            let found = tokenizer.vocab.longest_match(&word[at..], at > 0)?;
-            at += found.bytes;
-            // There is room for a token per character; a damaged vocabulary may ask for more.
-            *self.ids.get_mut(self.len)? = found.id;
-            self.ends[self.len] = at as u16;
-            self.len += 1;
-        }
-        Some(())
-    }
-}
-
-/// The tokens of one text, without `[CLS]` and `[SEP]`.
-///
-/// Holds less than 2 KiB, whatever the text.
-#[derive(Clone, Debug)]
-pub struct Tokens<'t> {
-    tokenizer: &'t Tokenizer<'t>,
-    text: &'t str,
-    words: Words<'t>,
-    /// The special token behind the part that is being read.
-    special: Option<Token>,
-    word: Word,
-    word_index: u32,
-    pieces: Pieces,
-    /// The next piece, and the bytes and characters of the word before it.
-    next_piece: usize,
-    bytes_before: usize,
-    chars_before: usize,
-}
-
-impl<'t> Tokens<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer<'t>, text: &'t str) -> Self {
-        let mut tokens = Self {
-            tokenizer,
-            text,
-            words: Words::new(text, tokenizer.steps),
-            special: None,
-            word: Word::InBuffer,
-            word_index: 0,
-            pieces: Pieces { ids: [0; MAX_WORD_CHARS], ends: [0; MAX_WORD_CHARS], len: 0 },
-            next_piece: 0,
-            bytes_before: 0,
-            chars_before: 0,
-        };
-        tokens.read_part(0);
-        tokens
-    }
-
-    /// Goes on at `start`, up to the next special token.
-    fn read_part(&mut self, start: usize) {
-        self.special = self.tokenizer.special_tokens.find(self.text, start);
-        self.words.read_part(start, self.special.map_or(self.text.len(), |special| special.start as usize));
-    }
-
-    #[inline]
-    fn split(&mut self, word: Word) -> Option<Token> {
-        self.word = word;
-        self.next_piece = 0;
-        self.bytes_before = 0;
-        self.chars_before = 0;
-        let (bytes, chars) = match word {
-            Word::InText { start, end, chars } => (&self.text.as_bytes()[start..end], chars),
-            Word::InBuffer => (self.words.buffer().bytes(), self.words.buffer().chars()),
-        };
-        if self.pieces.split(self.tokenizer, bytes, chars).is_some() {
-            return None;
-        }
-        self.pieces.len = 0;
-        let (start, end) = match word {
-            Word::InText { start, end, .. } => (start as u32, end as u32),
-            Word::InBuffer => self.words.buffer().span(0, chars),
-        };
-        Some(Token { id: self.tokenizer.config.unk_token_id, start, end, word: self.word_index - 1 })
-    }
-
-    #[inline]
-    fn piece(&mut self) -> Token {
-        let before = self.bytes_before;
-        let after = usize::from(self.pieces.ends[self.next_piece]);
-        let (start, end) = match self.word {
-            Word::InText { start, .. } => ((start + before) as u32, (start + after) as u32),
-            Word::InBuffer => {
-                let buffer = self.words.buffer();
-                let first = self.chars_before;
-                // Every character has one byte that does not continue it. A damaged vocabulary may split characters.
-                let starts = buffer.bytes()[before..after].iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
-                self.chars_before += starts;
-                buffer.span(first.min(buffer.chars() - 1), self.chars_before.max(1))
-            }
-        };
-        let token = Token { id: self.pieces.ids[self.next_piece], start, end, word: self.word_index - 1 };
-        self.bytes_before = after;
-        self.next_piece += 1;
-        token
-    }
-}
-
-impl Iterator for Tokens<'_> {
-    type Item = Token;
-
-    #[inline]
-    fn next(&mut self) -> Option<Token> {
+        let mut last = LastToken::NONE;
         loop {
-            if self.next_piece < self.pieces.len {
-                return Some(self.piece());
-            }
-            if let Some(word) = self.words.next() {
-                self.word_index += 1;
-                if let Some(unknown) = self.split(word) {
-                    return Some(unknown);
+            // Down the trie, up to a leaf or until there is no child.
+            let mut leaf = None;
+            while let Some(&byte) = word.get(at) {
+                let child = vocab.unit(unit.payload() ^ u32::from(byte))?;
+                if child.label() != byte {
+                    break;
                 }
-            } else {
-                let special = self.special.take()?;
-                let token = Token { word: self.word_index, ..special };
-                self.word_index += 1;
-                self.read_part(special.end as usize);
-                return Some(token);
+                if child.is_leaf() {
+                    leaf = Some(child);
+                    break;
+                }
+                at += 1;
+                unit = child;
+                // Whether a token ends at a byte cannot be foreseen.
+                last.leaf = select_unpredictable(unit.ends_token(), unit.payload(), last.leaf);
+                last.end = select_unpredictable(unit.ends_token(), at, last.end);
             }
+            let (id, end) = if let Some(leaf) = leaf {
+                (leaf.payload(), at + 1)
+            } else if unit.has_link() {
+                match self.follow_link(vocab, unit, at)? {
+                    Some(next) => (unit, last) = next,
+                    None => return Ok(false),
+                }
+                continue;
+            } else if last.end > 0 {
+                (vocab.unit(last.leaf)?.payload(), last.end)
+            } else {
+                return Ok(false);
+            };
+            if id as usize >= vocab.len() || !self.push(id, end) {
+                return Ok(false);
+            }
+            if end == word.len() {
+                return Ok(true);
+            }
+            match vocab.continuation_root() {
+                Some(root) => unit = root,
+                None => return Ok(false),
+            }
+            at = end;
+            last = LastToken::NONE;
         }
     }
+
+    /// Takes the tokens that `unit`, reached at `at`, comes to. Returns the unit from which to go on there, with the
+    /// last token on the way to that; `None` if the word is unknown.
+    #[inline(never)]
+    fn follow_link<S: Storage>(
+        &mut self,
+        vocab: &Vocab<S>,
+        unit: Unit,
+        at: usize,
+    ) -> Result<Option<(Unit, LastToken)>, Unreadable> {
+        let link = vocab.unit(unit.payload())?.payload();
+        let target = vocab.link_word(link)?;
+        let last = vocab.link_word(link + 1)?;
+        if target.count() == 0 {
+            return Ok(None);
+        }
+        for i in 0..target.count() as u32 {
+            let token = vocab.link_word(link + 2 + i)?;
+            let (id, end) = (token.number(), self.end + token.count());
+            // Each covers a byte that was read, or the vocabulary is damaged.
+            if id as usize >= vocab.len() || !(self.end + 1..=at).contains(&end) || !self.push(id, end) {
+                return Ok(None);
+            }
+        }
+        let end_of_last = at.saturating_sub(last.count());
+        let has_last = last.number() > 0 && end_of_last > self.end;
+        let last = if has_last { LastToken { leaf: last.number(), end: end_of_last } } else { LastToken::NONE };
+        Ok(Some((vocab.unit(target.number())?, last)))
+    }
+}
+
+/// The last token on the way from a root: the leaf that holds its id, and where it ends; at 0 there is none.
+#[derive(Clone, Copy, Debug)]
+struct LastToken {
+    leaf: u32,
+    end: usize,
+}
+
+impl LastToken {
+    const NONE: Self = Self { leaf: 0, end: 0 };
 }

@@ -1,0 +1,73 @@
+//! Where the bytes of a section are read from: memory in place, or the blocks of a device through a small cache.
+//!
+//! | storage              | for                                                  | RAM                            |
+//! |----------------------|------------------------------------------------------|--------------------------------|
+//! | `&[u8]`              | memory-mapped flash, RAM, a mapped file              | none                           |
+//! | [`CachedSection`]    | SPI flash, an SD card, a file: any [`BlockSource`]   | the blocks of its [`BlockCache`] |
+
+mod block_cache;
+
+pub use block_cache::{BlockCache, BlockSource, CachedSection};
+
+use core::fmt;
+
+/// Bytes that could not be read. The source's own error stays in its [`BlockCache`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where they lie in the section.
+    pub offset: u32,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of the section cannot be read: check the device that it lies on", self.offset)
+    }
+}
+
+impl core::error::Error for Unreadable {}
+
+/// Little pieces of a section at any place.
+pub trait Storage {
+    /// Bytes of the section.
+    fn bytes(&self) -> u64;
+
+    /// `N` bytes from `offset` on. Behind the end they are 0: only a damaged section points there.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable>;
+
+    /// The little-endian number with this index in an array of them that starts at `start`.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    #[inline(always)]
+    fn read_u32(&self, start: u32, index: u32) -> Result<u32, Unreadable> {
+        // Behind the end is behind the end.
+        self.read(start.saturating_add(index.saturating_mul(4))).map(u32::from_le_bytes)
+    }
+}
+
+impl Storage for &[u8] {
+    fn bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
+        let start = offset as usize;
+        let found = self.get(start..start.saturating_add(N)).and_then(|bytes| bytes.first_chunk());
+        Ok(found.copied().unwrap_or([0; N]))
+    }
+
+    // The address in one step, and a number that is 0 behind the end rather than bytes that are: this is the innermost
+    // read of a search, and each waits for the one before.
+    #[inline(always)]
+    fn read_u32(&self, start: u32, index: u32) -> Result<u32, Unreadable> {
+        let numbers = self.get(start as usize..).unwrap_or_default().as_chunks().0;
+        let found = numbers.get(index as usize);
+        Ok(found.map_or(0, |&bytes| u32::from_le_bytes(bytes)))
+    }
+}
