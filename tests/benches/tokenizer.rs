@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! cargo bench -p mbert-tests --bench tokenizer
+//! cargo bench -p mbert-tests --bench tokenizer --features release-candidate
 //! ```
 //!
 //! Text: the news sample in 129 languages, and its English lines that are ASCII throughout. Each line is encoded for
-//! itself, with `[CLS]` and `[SEP]`. Printed is the median of the rounds, in megabytes of text per second.
+//! itself, with `[CLS]` and `[SEP]`. Printed is the median of the rounds, in megabytes of text per second; with
+//! `release-candidate` also of the coming version of the reference, which gives no offsets. Then, what the multilingual
+//! vocabulary costs: bytes, reads per byte of text, and blocks per token where it lies on a device.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::time::Instant;
 
 use mbert::convert::vocab::{build_vocabulary, parse_vocab_txt};
 use mbert_runtime::config::TokenizerConfig;
+use mbert_runtime::storage::{BlockCache, BlockSource, Storage, Unreadable};
 use mbert_runtime::tokenizer::{Encoding, Offsets, Tokenizer, Truncation, Vocab};
 use mbert_tests::shared;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -56,11 +61,12 @@ fn main() {
             );
         }
     }
+    costs(&all, &tokens);
 }
 
-fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
+fn config_of(tokens: &[&str], do_lower_case: bool) -> TokenizerConfig {
     let id = |token: &str| tokens.iter().position(|t| *t == token).unwrap() as u32;
-    let config = TokenizerConfig {
+    TokenizerConfig {
         do_lower_case,
         strip_accents: None,
         tokenize_chinese_chars: true,
@@ -69,7 +75,65 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
         cls_token_id: id("[CLS]"),
         sep_token_id: id("[SEP]"),
         mask_token_id: id("[MASK]"),
-    };
+    }
+}
+
+/// A section that counts what is read of it, and a device of the same bytes.
+struct Section<'a> {
+    bytes: &'a [u8],
+    reads: &'a Cell<u64>,
+}
+
+impl Storage for Section<'_> {
+    fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        self.bytes.read(offset)
+    }
+}
+
+impl BlockSource for Section<'_> {
+    type Error = ();
+
+    fn read(&mut self, offset: u32, buffer: &mut [u8]) -> Result<(), ()> {
+        buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+        Ok(())
+    }
+}
+
+fn costs(lines: &[String], tokens: &[&str]) {
+    let config = config_of(tokens, false);
+    let bytes = &build_vocabulary(tokens).unwrap()[..];
+    println!("vocabulary: {} bytes for {} tokens", bytes.len(), tokens.len());
+
+    let reads = Cell::new(0);
+    let counted = Tokenizer::new(Vocab::open(Section { bytes, reads: &reads }).unwrap(), config).unwrap();
+    reads.set(0);
+    let mut count = 0_u64;
+    lines.iter().for_each(|line| counted.tokens(line, |_| count += 1).unwrap());
+    let text: usize = lines.iter().map(String::len).sum();
+    println!(
+        "  in memory: {:.2} reads per byte of text, {:.2} per token",
+        reads.get() as f64 / text as f64,
+        reads.get() as f64 / count as f64
+    );
+
+    let size = bytes.len() as u32;
+    let cache: BlockCache<_, 8, 512> = BlockCache::new(Section { bytes, reads: &reads }, size);
+    let streamed = Tokenizer::new(Vocab::open(cache.section(0, size)).unwrap(), config).unwrap();
+    let before = cache.blocks_read();
+    lines.iter().for_each(|line| streamed.tokens(line, |_| ()).unwrap());
+    println!(
+        "  on a device, with a cache of 8 blocks of 512 bytes: {:.2} blocks per token",
+        (cache.blocks_read() - before) as f64 / count as f64
+    );
+}
+
+fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
+    let config = config_of(tokens, do_lower_case);
     let section = build_vocabulary(tokens).unwrap();
     let ours = Tokenizer::new(Vocab::open(&section[..]).unwrap(), config).unwrap();
 
@@ -78,10 +142,17 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
     let mut reference = Reference::new(model);
     reference.with_normalizer(Some(BertNormalizer::new(true, true, None, do_lower_case))).unwrap();
     reference.with_pre_tokenizer(Some(BertPreTokenizer));
-    let [cls, sep] = ["[CLS]", "[SEP]"].map(|token| (token.to_string(), id(token)));
+    let [cls, sep] = [("[CLS]", config.cls_token_id), ("[SEP]", config.sep_token_id)].map(|(t, id)| (t.to_string(), id));
     reference.with_post_processor(Some(BertProcessing::new(sep, cls)));
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(|token| AddedToken::from(token, true));
     reference.add_special_tokens(special).unwrap();
+
+    #[cfg(feature = "release-candidate")]
+    let json = tokenizers_rc::canonicalize_str(&reference.to_string(false).unwrap()).unwrap();
+    #[cfg(feature = "release-candidate")]
+    let candidate = tokenizers_rc::from_json(&json).unwrap();
+    #[cfg(feature = "release-candidate")]
+    let (mut candidate_ids, mut candidate_seconds) = (Vec::new(), Vec::new());
 
     let bytes: usize = lines.iter().map(String::len).sum();
     // So that a round of ours takes long enough to be timed.
@@ -117,6 +188,20 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
             counts[3] += reference.encode(line.as_str(), true).unwrap().len();
         }
         seconds[3].push(start.elapsed().as_secs_f64());
+
+        #[cfg(feature = "release-candidate")]
+        {
+            let options = tokenizers_rc::pipeline::EncodeOptions::default();
+            let start = Instant::now();
+            let mut count = 0;
+            for line in lines {
+                candidate_ids.clear();
+                candidate.encode_into(line, &options, &mut candidate_ids).unwrap();
+                count += candidate_ids.len();
+            }
+            candidate_seconds.push(start.elapsed().as_secs_f64());
+            assert_eq!(count, counts[2] / (seconds[2].len()));
+        }
     }
     assert_eq!(counts[0], counts[2] * repeats);
     assert_eq!(counts[1], counts[3] * repeats);
@@ -131,4 +216,10 @@ fn compare(name: &str, lines: &[String], tokens: &[&str], do_lower_case: bool) {
         "  and offsets  {with_offsets:7.1} MB/s, reference {reference_with_offsets:5.2} MB/s: {:.1} times",
         with_offsets / reference_with_offsets
     );
+    #[cfg(feature = "release-candidate")]
+    {
+        candidate_seconds.sort_by(f64::total_cmp);
+        let speed = bytes as f64 / candidate_seconds[ROUNDS / 2] / 1e6;
+        println!("  ids, release candidate {speed:5.2} MB/s: {:.1} times", fast / speed);
+    }
 }
