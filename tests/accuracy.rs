@@ -5,15 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use indicatif::ProgressBar;
+use mbert::built_in::BuiltIn;
+use mbert::cli::EvalTask;
 use mbert::compare::{Comparison, compare};
 use mbert::convert::Calibration;
+use mbert::convert::checkpoint::Checkpoint;
+use mbert::eval::question::questions;
+use mbert::eval::score;
+use mbert::eval::score::Score;
 use mbert::golden::{Ids, OutputFile, read_ids};
+use mbert::reference::ReferenceBert;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::tokenizer::{Encoding, Truncation};
-use mbert_tests::models::{convert, open_checkpoint};
-use mbert_tests::{geometry, reactions, shared};
+use mbert_tests::models::{built_in, built_in_directory, convert, open_checkpoint};
+use mbert_tests::{DOCUMENTS, geometry, reactions, shared};
 
 /// Least cosine of the last hidden states: mean over the tokens, and worst token.
 struct Bar {
@@ -30,6 +37,33 @@ const GEOMETRY: Bar = Bar { mean: 0.9993, min: 0.9990 };
 const TOKENS: usize = 2000;
 /// Share of positions at which the best token must be the same.
 const RXNFP_TOP1: f64 = 0.985;
+
+/// What a built-in model must keep of its float checkpoint.
+struct BuiltInBar {
+    model: BuiltIn,
+    cosine: Bar,
+    /// Least share of masked tokens for which both give the same best answer.
+    agreement: f64,
+    /// How much lower the share of right answers may be.
+    lost_accuracy: f64,
+}
+
+const BUILT_IN: [BuiltInBar; 2] = [
+    BuiltInBar {
+        model: BuiltIn::Small,
+        cosine: Bar { mean: 0.9990, min: 0.9970 },
+        agreement: 0.97,
+        lost_accuracy: 0.003,
+    },
+    BuiltInBar {
+        model: BuiltIn::Tiny,
+        cosine: Bar { mean: 0.9990, min: 0.9970 },
+        agreement: 0.95,
+        lost_accuracy: 0.005,
+    },
+];
+/// Each seed masks the documents anew: together they give the figures two thousand tokens to stand on.
+const SEEDS: std::ops::Range<u64> = 0..12;
 
 /// Runs both models and holds the last hidden states against the bar.
 fn check(what: &str, dir: &Path, blob: &[u8], sequences: &[Ids], bar: &Bar) -> Comparison {
@@ -70,6 +104,39 @@ fn encode(model: &Model<'_>, text: &str, max: usize) -> Vec<u32> {
     let mut encoding = Encoding::new(&mut ids);
     model.tokenizer().encode(text, None, Truncation::LongestFirst, &mut encoding).unwrap();
     encoding.ids().to_vec()
+}
+
+#[test]
+fn built_in_models_reach_their_cosine() {
+    let text = mbert::text::read(DOCUMENTS.as_ref()).unwrap();
+    for BuiltInBar { model, cosine, .. } in &BUILT_IN {
+        let (name, dir, blob) = (model.name(), built_in_directory(*model), built_in(*model));
+        let golden = read_ids(&dir.join("golden.safetensors")).unwrap();
+        check(&format!("{name}, golden"), &dir, blob, &golden, cosine);
+        let sequences = mbert::text::sequences(&Model::open(blob).unwrap(), &text).unwrap();
+        check(&format!("{name}, documents"), &dir, blob, &sequences, cosine);
+    }
+}
+
+#[test]
+fn built_in_models_predict_as_well_as_their_float_checkpoints() {
+    let text = mbert::text::read(DOCUMENTS.as_ref()).unwrap();
+    for bar in &BUILT_IN {
+        let model = Model::open(built_in(bar.model)).unwrap();
+        let reference = ReferenceBert::load(&Checkpoint::open(bar.model).unwrap()).unwrap();
+        let score = |task, seed| {
+            let questions = questions(&model, task, &text, seed).unwrap();
+            score(&model, Kernels::native(), Some(&reference), &questions, &ProgressBar::hidden()).unwrap()
+        };
+        let masked = Score::mean(&SEEDS.map(|seed| score(EvalTask::Mlm, seed)).collect::<Vec<_>>());
+        let pairs = score(EvalTask::NextSentence, 0);
+        println!("{}: masked {masked:?}, pairs {pairs:?}", bar.model.name());
+        assert!(masked.count >= 2000);
+        for score in [masked, pairs] {
+            assert!(score.agreement.unwrap() >= bar.agreement, "{score:?}");
+            assert!(score.int8.accuracy >= score.fp32.unwrap().accuracy - bar.lost_accuracy, "{score:?}");
+        }
+    }
 }
 
 /// A shared checkpoint and its blob, converted with the built-in text.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use mbert::built_in::BuiltIn;
 use mbert::convert::Calibration;
 use mbert::model_file::ModelFile;
 use mbert_runtime::format::layout::WeightLayout;
@@ -13,7 +14,7 @@ use mbert_runtime::kernels::scalar::SCALAR;
 use mbert_runtime::kernels::{COMPILED, Kernels, available};
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
-use mbert_tests::models::{answer, convert, sha256, trace};
+use mbert_tests::models::{answer, built_in, built_in_directory, convert, sha256, trace};
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
 use mbert_tests::{shared, splitmix64};
 
@@ -221,6 +222,24 @@ fn self_test_of_every_seeded_blob_is_passed() {
     let model = Model::open(packed()).unwrap();
     if model.check_layout(Kernels::native()).is_ok() {
         check_self_test(packed());
+    }
+}
+
+#[test]
+fn built_in_models_are_those_of_their_directories_and_pass_their_self_tests() {
+    for model in BuiltIn::ALL {
+        let blob = built_in(model);
+        assert!(blob == convert(&built_in_directory(model), Calibration::BuiltIn, WeightLayout::RowMajor).blob);
+        check_self_test(blob);
+        let plain = Model::open(blob).unwrap();
+        assert_eq!(plain.manifest().provenance.model_name, model.name());
+        assert!(plain.manifest().quantization.smoothed, "the calibration text is known to {}", model.name());
+        for kernels in available() {
+            let packed = model.blob(kernels.weight_layout).unwrap();
+            let ids = [plain.manifest().tokenizer.mask_token_id; 7];
+            let found = trace(&Model::open(&packed).unwrap(), kernels, &ids);
+            assert_eq!(found, trace(&plain, &SCALAR, &ids), "{}", kernels.name);
+        }
     }
 }
 

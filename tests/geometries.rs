@@ -14,7 +14,7 @@ use mbert_tests::tiny_checkpoint::{TinyCheckpoint, TinyTensor};
 
 fn converted(dir: &Path, layout: WeightLayout) -> Vec<u8> {
     let options = Options { calibration: Calibration::BuiltIn, layout, rollback_counter: 0 };
-    convert(dir, &options, &ProgressBar::hidden()).unwrap().blob
+    convert(&Checkpoint::open(dir).unwrap(), &options, &ProgressBar::hidden()).unwrap().blob
 }
 
 /// Some sequences of random ids.
@@ -117,7 +117,8 @@ fn absurdly_large_weights_are_converted_or_refused_without_panic() {
         let dir = scaled("dense.weight", factor).write();
         let options =
             Options { calibration: Calibration::BuiltIn, layout: WeightLayout::RowMajor, rollback_counter: 0 };
-        match convert(dir.path(), &options, &ProgressBar::hidden()) {
+        let checkpoint = Checkpoint::open(dir.path());
+        match checkpoint.and_then(|checkpoint| convert(&checkpoint, &options, &ProgressBar::hidden())) {
             Ok(converted) => Model::open(&converted.blob).unwrap().verify().unwrap(),
             Err(error) => println!("{error:#}"),
         }

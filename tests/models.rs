@@ -1,8 +1,10 @@
 //! Converted models, and what they answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use indicatif::ProgressBar;
+use mbert::built_in::BuiltIn;
 use mbert::convert::checkpoint::Checkpoint;
 use mbert::convert::{Calibration, Converted, Options};
 use mbert_runtime::format::header::Header;
@@ -21,7 +23,23 @@ use sha2::{Digest, Sha256};
 /// If it is refused.
 pub fn convert(dir: &Path, calibration: Calibration, layout: WeightLayout) -> Converted {
     let options = Options { calibration, layout, rollback_counter: 0 };
-    mbert::convert::convert(dir, &options, &ProgressBar::hidden()).expect("the checkpoint can be converted")
+    mbert::convert::convert(&open_checkpoint(dir), &options, &ProgressBar::hidden())
+        .expect("the checkpoint can be converted")
+}
+
+/// A built-in model with row-major weights, converted once for all tests of a program.
+///
+/// # Panics
+///
+/// If it cannot be converted.
+pub fn built_in(model: BuiltIn) -> &'static [u8] {
+    static BLOBS: [OnceLock<Vec<u8>>; BuiltIn::ALL.len()] = [const { OnceLock::new() }; BuiltIn::ALL.len()];
+    BLOBS[model as usize].get_or_init(|| model.blob(WeightLayout::RowMajor).expect("a built-in model can be converted"))
+}
+
+/// The directory that a built-in model was built from, which also holds its golden outputs.
+pub fn built_in_directory(model: BuiltIn) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/models").join(model.name())
 }
 
 /// Opens a checkpoint.

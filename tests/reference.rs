@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mbert::built_in::BuiltIn;
 use mbert::convert::checkpoint::Checkpoint;
 use mbert::golden::{Ids, read_ids};
 use mbert::reference::{ReferenceBert, ReferenceOutput};
+use mbert_tests::models::built_in_directory;
 use mbert_tests::{geometry, shared};
 use safetensors::SafeTensors;
 
@@ -161,6 +163,14 @@ fn worst_difference(place: &str, found: &[f32], expected: &[f32]) -> f32 {
 fn check_model(name: &str) {
     let Some(dir) = shared(&format!("models/{name}")) else { return };
     check(&dir, &dir.join("golden.safetensors"), check_rounded_model);
+}
+
+#[test]
+fn built_in_models_give_the_golden_hidden_states_and_logits_of_both_heads() {
+    for model in BuiltIn::ALL {
+        let dir = built_in_directory(model);
+        check(&dir, &dir.join("golden.safetensors"), check_rounded_model);
+    }
 }
 
 #[test]

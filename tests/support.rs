@@ -7,6 +7,10 @@ pub mod models;
 pub mod reactions;
 pub mod tiny_checkpoint;
 
+/// Short documents in thirteen languages, one sentence a line, blank lines between them. They were written for these tests, and
+/// no model was trained or calibrated on them.
+pub const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/documents.txt");
+
 /// The folder of real checkpoints, golden outputs and multilingual text beside the project.
 ///
 /// Prints one plain line and returns `None` where it is absent, so that a test can end early.

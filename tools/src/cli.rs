@@ -2,8 +2,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mbert_runtime::format::layout::WeightLayout;
+use mbert_runtime::kernels::Kernels;
+
+use crate::convert::checkpoint::{Checkpoint, Files};
+use crate::convert::progress_bar;
+use crate::model_file::{self, ModelFile, ModelName};
 
 /// Multilingual BERT in integers: convert, inspect, run and compare models.
 #[derive(Debug, Parser)]
@@ -29,19 +35,51 @@ pub enum Command {
     NextSentence(NextSentenceArgs),
     /// Tokenize lines from standard input.
     Tokenize(TokenizeArgs),
+    /// Fill in and judge sentences in many languages.
+    Demo(DemoArgs),
     /// Compare a model with its float checkpoint on the same inputs.
     Compare(CompareArgs),
+    /// Measure how well a model predicts text, beside its float checkpoint.
+    Eval(EvalArgs),
 }
 
 /// A model and how it is run.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Model file, as `mbert convert` writes it.
-    #[arg(long, value_name = "MODEL.mbert")]
-    pub model: PathBuf,
+    /// Model file, as `mbert convert` writes it, or a built-in model: small (the default) or tiny.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<ModelName>,
     /// Use the kernels of this name instead of the best this CPU can run (avx512vnni, avx2, scalar). The answer is the same.
     #[arg(long, value_name = "NAME")]
     pub kernels: Option<String>,
+}
+
+impl ModelArgs {
+    /// The model, ready for the kernels that it is to be run with.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such kernels, or the model cannot be read.
+    pub fn open(&self) -> Result<(ModelFile, &'static Kernels)> {
+        let kernels = model_file::kernels(self.kernels.as_deref())?;
+        let name = self.model.clone().unwrap_or_default();
+        Ok((ModelFile::named(&name, kernels.weight_layout)?.for_kernels(kernels)?, kernels))
+    }
+
+    /// The model; where none is named, the checkpoint converted in memory.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such kernels, or the model cannot be read or converted.
+    pub fn open_or_convert(&self, checkpoint: &Checkpoint) -> Result<(ModelFile, &'static Kernels)> {
+        if self.model.is_some() {
+            return self.open();
+        }
+        let kernels = model_file::kernels(self.kernels.as_deref())?;
+        let progress = progress_bar();
+        let file = ModelFile::from_checkpoint(checkpoint, kernels.weight_layout, &progress);
+        Ok((file.inspect_err(|_| progress.finish_and_clear())?, kernels))
+    }
 }
 
 /// How weights are packed.
@@ -69,8 +107,9 @@ impl Target {
 /// `mbert convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Directory with config.json, vocab.txt or tokenizer.json, and model.safetensors.
-    pub checkpoint: PathBuf,
+    /// Directory with config.json, vocab.txt or tokenizer.json, and model.safetensors; or a built-in model: small or tiny.
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: Files,
     /// File to write.
     #[arg(short, long, value_name = "MODEL.mbert")]
     pub output: PathBuf,
@@ -91,8 +130,9 @@ pub struct ConvertArgs {
 /// `mbert inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Model file.
-    pub model: PathBuf,
+    /// Model file, or a built-in model: small (the default) or tiny.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<ModelName>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -211,9 +251,9 @@ pub struct CompareArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
-    /// The checkpoint that the model was converted from.
-    #[arg(long, value_name = "DIR")]
-    pub checkpoint: PathBuf,
+    /// The checkpoint that the model was converted from: a directory, or small or tiny. Without a model, it is converted in memory.
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: Files,
     /// Compare on the lines of this UTF-8 text.
     #[arg(long, value_name = "FILE", required_unless_present = "ids")]
     pub text: Option<PathBuf>,
@@ -224,6 +264,49 @@ pub struct CompareArgs {
     #[arg(long, value_name = "COSINE")]
     pub min_cosine: Option<f64>,
     /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mbert demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EvalTask {
+    /// Masked tokens: of each line 15 %, of which 80 % become mask tokens, 10 % another token, and 10 % stay.
+    Mlm,
+    /// Whether a line follows another: half of the pairs do, half are from two documents, which blank lines separate.
+    NextSentence,
+}
+
+/// `mbert eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// What is predicted.
+    #[arg(value_enum)]
+    pub task: EvalTask,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// UTF-8 text, one sentence a line; a row of the table for each file.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Measure this float checkpoint too: a directory, or small or tiny. Without a model, it is converted in memory.
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: Option<Files>,
+    /// What is masked or paired; the same seed chooses the same whatever the model.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print JSON: a list with one object for each file.
     #[arg(long)]
     pub json: bool,
 }

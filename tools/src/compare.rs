@@ -1,30 +1,26 @@
 //! `mbert compare`: the model beside the float checkpoint that it was converted from, on the same inputs.
 
-use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
-use mbert_runtime::tokenizer::{Encoding, Truncation};
 use serde::Serialize;
 
 use crate::cli::CompareArgs;
 use crate::convert::checkpoint::Checkpoint;
 use crate::golden::{Ids, read_ids};
 use crate::hidden_states::HiddenStates;
-use crate::model_file::{self, ModelFile};
+use crate::model_file;
 use crate::next_sentence::logit_to_f64;
 use crate::reference::ReferenceBert;
+use crate::text;
 
 /// Exit status of a comparison that misses its bar.
 const MISSED: u8 = 1;
-/// Characters of a line by which it is named.
-const LONGEST_NAME: usize = 100;
 /// Size of the sets whose overlap is the "top 5" figure.
 const TOP: usize = 5;
 
@@ -91,13 +87,12 @@ pub struct Comparison {
 ///
 /// A model or checkpoint that cannot be opened or do not belong together, bad input.
 pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
-    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let checkpoint = Checkpoint::open(args.checkpoint.clone())?;
+    let (file, kernels) = args.model.open_or_convert(&checkpoint)?;
     let model = file.model()?;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let sequences = match (&args.ids, &args.text) {
         (Some(path), _) => read_ids(path)?,
-        (None, Some(path)) => read_lines(&model, path)?,
+        (None, Some(path)) => text::sequences(&model, &text::read(path)?)?,
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let progress = ProgressBar::new(sequences.len() as u64);
@@ -118,25 +113,6 @@ pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// One sequence for each line that is not blank, cut to the model's positions.
-fn read_lines(model: &Model<'_>, path: &Path) -> Result<Vec<Ids>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| anyhow!("{} is not UTF-8 at byte {}", path.display(), error.valid_up_to()))?;
-    let max = usize::from(model.manifest().config.max_position_embeddings);
-    let encode = |line: &str| -> Result<Ids> {
-        let mut input_ids = vec![0; max];
-        let mut encoding = Encoding::new(&mut input_ids);
-        model.tokenizer().encode(line, None, Truncation::LongestFirst, &mut encoding)?;
-        let len = encoding.len();
-        input_ids.truncate(len);
-        Ok(Ids { name: line.chars().take(LONGEST_NAME).collect(), token_type_ids: vec![0; len], input_ids })
-    };
-    let sequences: Vec<Ids> = text.lines().filter(|line| !line.trim().is_empty()).map(encode).collect::<Result<_>>()?;
-    ensure!(!sequences.is_empty(), "{} has no text to compare on", path.display());
-    Ok(sequences)
-}
-
 /// Runs both on every sequence.
 ///
 /// # Errors
@@ -150,10 +126,7 @@ pub fn compare(
     progress: &ProgressBar,
 ) -> Result<Comparison> {
     let manifest = model.manifest();
-    ensure!(
-        manifest.config == checkpoint.config,
-        "model and checkpoint differ in their configuration: compare with the checkpoint that the model was converted from"
-    );
+    check_belongs(model, checkpoint)?;
     let reference = ReferenceBert::load(checkpoint)?;
     let (h, v) = (usize::from(manifest.config.hidden_size), manifest.config.vocab_size as usize);
     let longest = sequences.iter().map(|sequence| sequence.input_ids.len()).max().unwrap_or(1);
@@ -223,6 +196,19 @@ pub fn compare(
     })
 }
 
+/// Checks that a checkpoint may be compared with a model.
+///
+/// # Errors
+///
+/// If they differ in their configuration.
+pub fn check_belongs(model: &Model<'_>, checkpoint: &Checkpoint) -> Result<()> {
+    ensure!(
+        model.manifest().config == checkpoint.config,
+        "model and checkpoint differ in their configuration: compare with the checkpoint that the model was converted from"
+    );
+    Ok(())
+}
+
 impl MaskedLmAgreement {
     /// Adds one position.
     fn add(&mut self, ours: &[f32], float: &[f32]) {
@@ -264,7 +250,8 @@ fn best(logits: &[f32]) -> Vec<usize> {
     best
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
+/// `ln Σ exp(logit)`.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit - largest))).sum();
     f64::from(largest) + libm::log(sum)

@@ -13,7 +13,7 @@ use crate::cli::{FeaturesArgs, Layers, Pool};
 use crate::golden::{Ids, OutputFile, read_ids};
 use crate::hidden_states::HiddenStates;
 use crate::inspect::hex;
-use crate::model_file::{self, ModelFile};
+use crate::model_file;
 use crate::next_sentence::logit_to_f64;
 
 /// Runs the command.
@@ -22,8 +22,7 @@ use crate::next_sentence::logit_to_f64;
 ///
 /// Too long a text, ids out of range, a model without pooler where it is asked for, a file that cannot be written.
 pub fn run(args: &FeaturesArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
-    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let (file, kernels) = args.model.open()?;
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;

@@ -9,15 +9,16 @@ use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::{LogSumExp, Ratio};
 use mbert_runtime::pipeline::{Pipeline, PipelineError};
 use mbert_runtime::tokenizer::CleanUp;
-use mbert_runtime::trace::TraceHash;
-use serde_json::{Value, json};
+use mbert_runtime::trace::{Observer, TraceHash};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::FillMaskArgs;
 use crate::inspect::hex;
-use crate::model_file::{self, ModelFile};
+use crate::model_file;
 
 /// A token for a mask.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answer {
     /// Probability among the whole vocabulary.
     pub score: f64,
@@ -35,8 +36,7 @@ pub struct Answer {
 ///
 /// No mask, too long a text, a model without this head.
 pub fn run(args: &FillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
-    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let (file, kernels) = args.model.open()?;
     let model = file.model()?;
     let targets = target_ids(&model, &args.targets)?;
     let mut memory = model_file::memory(&model, usize::MAX);
@@ -75,7 +75,7 @@ pub fn fill_mask(
     model: &Model<'_>,
     pipeline: &mut Pipeline<'_, '_, '_>,
     question: &Question<'_>,
-    trace: &mut TraceHash,
+    trace: &mut impl Observer,
 ) -> Result<Vec<Vec<Answer>>> {
     let mask = model.manifest().tokenizer.mask_token_id;
     let ids = pipeline.encode(question.text, None)?.to_vec();
@@ -160,20 +160,9 @@ fn target_ids(model: &Model<'_>, targets: &[String]) -> Result<Option<Vec<u32>>>
 }
 
 fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
-    let of_mask = |answers: &Vec<Answer>| -> Value {
-        let answer = |answer: &Answer| {
-            json!({
-                "score": answer.score,
-                "token": answer.token,
-                "token_str": answer.token_str,
-                "sequence": answer.sequence,
-            })
-        };
-        answers.iter().map(answer).collect()
-    };
-    let answers: Value = match answers {
-        [answers] => of_mask(answers),
-        several => several.iter().map(of_mask).collect(),
+    let answers = match answers {
+        [answers] => json!(answers),
+        several => json!(several),
     };
     let output = match trace {
         None => answers,

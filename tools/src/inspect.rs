@@ -23,7 +23,7 @@ const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
 ///
 /// If the file is not a model, or damaged.
 pub fn run(args: &InspectArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let file = ModelFile::open(&args.model)?;
+    let file = ModelFile::named(&args.model.clone().unwrap_or_default(), WeightLayout::RowMajor)?;
     let model = file.model()?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&to_json(&model)?)?)?;

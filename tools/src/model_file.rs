@@ -1,38 +1,51 @@
-//! A blob on the host: memory-mapped, every hash verified, repacked where it was packed for another CPU.
+//! A blob on the host: opened and verified, or converted in memory; repacked where it was packed for another CPU.
 
-use std::fs::File;
-use std::ops::Deref;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use mbert_runtime::format::layout::{WeightLayout, repack};
 use mbert_runtime::format::section::Element;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
-use memmap2::Mmap;
 
+use crate::built_in::BuiltIn;
+use crate::bytes::Bytes;
 use crate::convert::blob::BlobBuilder;
+use crate::convert::checkpoint::Checkpoint;
+use crate::convert::{Options, convert};
+
+/// As arguments name a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelName {
+    /// By its name alone, even where a file has that name too: the file is then `./small`.
+    BuiltIn(BuiltIn),
+    /// Any other argument.
+    File(PathBuf),
+}
+
+impl From<OsString> for ModelName {
+    fn from(argument: OsString) -> Self {
+        match BuiltIn::named(&argument) {
+            Some(model) => Self::BuiltIn(model),
+            None => Self::File(argument.into()),
+        }
+    }
+}
+
+impl Default for ModelName {
+    fn default() -> Self {
+        Self::BuiltIn(BuiltIn::default())
+    }
+}
 
 /// The bytes of a blob that has been verified.
 pub struct ModelFile {
     bytes: Bytes,
-    path: PathBuf,
-}
-
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
+    /// What it is called in errors.
+    name: String,
 }
 
 impl ModelFile {
@@ -42,14 +55,40 @@ impl ModelFile {
     ///
     /// If it cannot be read, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        // SAFETY: the mapping is read-only; a model file that another program shortens while it is in use is outside
-        // what this program can guard against, as for every memory-mapped file.
-        let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {}", path.display()))?;
-        let this = Self { bytes: Bytes::Mapped(bytes), path: path.to_owned() };
+        let this = Self { bytes: Bytes::map(path)?, name: path.display().to_string() };
         let model = this.model()?;
-        model.verify().with_context(|| path.display().to_string())?;
+        model.verify().with_context(|| this.name.clone())?;
         Ok(this)
+    }
+
+    /// Opens what an argument names; the weights of a built-in model are put in the given order.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn named(name: &ModelName, layout: WeightLayout) -> Result<Self> {
+        match name {
+            ModelName::File(path) => Self::open(path),
+            ModelName::BuiltIn(model) => {
+                let bytes = Bytes::Owned(model.blob(layout)?);
+                Ok(Self { bytes, name: format!("the built-in model {}", model.name()) })
+            }
+        }
+    }
+
+    /// Converts a checkpoint in memory, with the built-in calibration and weights in the given order. What the user should know
+    /// goes to stderr.
+    ///
+    /// # Errors
+    ///
+    /// If its weights cannot be converted.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, layout: WeightLayout, progress: &ProgressBar) -> Result<Self> {
+        let options = Options { layout, ..Options::default() };
+        let converted = convert(checkpoint, &options, progress)?;
+        for note in converted.notes {
+            eprintln!("note: {note}");
+        }
+        Ok(Self { bytes: Bytes::Owned(converted.blob), name: checkpoint.model_name.clone() })
     }
 
     /// The model.
@@ -58,7 +97,7 @@ impl ModelFile {
     ///
     /// If it is not one.
     pub fn model(&self) -> Result<Model<'_>> {
-        Model::open(&self.bytes).with_context(|| self.path.display().to_string())
+        Model::open(&self.bytes).with_context(|| self.name.clone())
     }
 
     /// Makes the weights readable for these kernels: a blob packed for another CPU is repacked in memory, with a word on stderr.
@@ -71,9 +110,9 @@ impl ModelFile {
         if model.check_layout(kernels).is_ok() {
             return Ok(self);
         }
-        eprintln!("{}: packed for another CPU; repacking for {}", self.path.display(), kernels.name);
+        eprintln!("{}: packed for another CPU; repacking for {}", self.name, kernels.name);
         let bytes = Bytes::Owned(repacked(&model));
-        Ok(Self { bytes, path: self.path })
+        Ok(Self { bytes, name: self.name })
     }
 }
 

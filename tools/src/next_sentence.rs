@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::NextSentenceArgs;
 use crate::inspect::hex;
-use crate::model_file::{self, ModelFile};
+use crate::model_file;
 
 /// Runs the command.
 ///
@@ -19,8 +19,7 @@ use crate::model_file::{self, ModelFile};
 ///
 /// Too long texts, or a model without this head.
 pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
-    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let (file, kernels) = args.model.open()?;
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
@@ -30,7 +29,7 @@ pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
 
     let [is_next, is_not_next] = logits.map(logit_to_f64);
-    let probability = 1.0 / (1.0 + libm::exp(is_not_next - is_next));
+    let probability = probability_of_following(logits);
     if args.json {
         let mut output = json!({
             "is_next": logits[0] > logits[1],
@@ -52,6 +51,12 @@ pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The probability that the second text follows, from both logits.
+pub fn probability_of_following(logits: [i32; 2]) -> f64 {
+    let [is_next, is_not_next] = logits.map(logit_to_f64);
+    1.0 / (1.0 + libm::exp(is_not_next - is_next))
 }
 
 /// A logit for people.

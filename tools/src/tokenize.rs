@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::TokenizeArgs;
 use crate::inspect::hex;
-use crate::model_file::{self, ModelFile};
+use crate::model_file;
 
 /// Runs the command.
 ///
@@ -18,8 +18,7 @@ use crate::model_file::{self, ModelFile};
 ///
 /// A line that is not UTF-8; with a trace, one that is too long for the model.
 pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let kernels = model_file::kernels(args.model.kernels.as_deref())?;
-    let file = ModelFile::open(&args.model.model)?.for_kernels(kernels)?;
+    let (file, kernels) = args.model.open()?;
     let model = file.model()?;
     let tokenizer = model.tokenizer();
     let special = &model.manifest().tokenizer;

@@ -11,9 +11,10 @@
 pub const TILE_CHANNELS: usize = 16;
 
 /// The order of a weight tensor's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightLayout {
     /// As PyTorch stores it. Every kernel reads it.
+    #[default]
     RowMajor,
     /// For x86-64 with AVX-512 VNNI.
     Vnni16x4,

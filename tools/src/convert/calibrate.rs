@@ -7,6 +7,7 @@ use mbert_runtime::heads::masked_lm::observe_transform;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::trace::{Observer, Site};
+use rayon::prelude::*;
 
 use super::units::Units;
 
@@ -49,7 +50,7 @@ pub struct Statistics {
     pub tokens: usize,
 }
 
-/// Runs an unsmoothed model over the sequences, each cut to the model's positions.
+/// Runs an unsmoothed model over the sequences, each cut to the model's positions, on all cores.
 ///
 /// # Errors
 ///
@@ -58,17 +59,15 @@ pub fn calibrate(
     model: &Model<'_>,
     units: &Units,
     sequences: &[Sequence],
-    mut progress: impl FnMut(usize),
+    progress: impl Fn() + Sync,
 ) -> anyhow::Result<Statistics> {
     let config = model.manifest().config;
     let kernels = Kernels::native();
-    let mut observer = Maxima::new(model);
-    let mut memory = Vec::new();
-    let mut tokens = 0;
-    for (index, sequence) in sequences.iter().enumerate() {
-        let seq_len = sequence.input_ids.len().min(usize::from(config.max_position_embeddings));
+    let seq_len = |sequence: &Sequence| sequence.input_ids.len().min(usize::from(config.max_position_embeddings));
+    let see = |(mut observer, mut memory): (Maxima, Vec<u8>), sequence: &Sequence| -> anyhow::Result<_> {
+        let seq_len = seq_len(sequence);
         if seq_len == 0 {
-            continue;
+            return Ok((observer, memory));
         }
         memory.resize(Workspace::bytes(&config, seq_len), 0);
         let mut workspace = Workspace::new(&mut memory, &config, seq_len)?;
@@ -77,10 +76,14 @@ pub fn calibrate(
         if model.manifest().heads.masked_lm {
             observe_transform(model, kernels, &mut workspace, &mut observer)?;
         }
-        tokens += seq_len;
-        progress(index + 1);
-    }
-    Ok(observer.into_statistics(units, tokens))
+        progress();
+        Ok((observer, memory))
+    };
+    let seen = sequences.par_iter().try_fold(|| (Maxima::new(model), Vec::new()), see);
+    let maxima = seen
+        .map(|seen| seen.map(|(maxima, _)| maxima))
+        .try_reduce(|| Maxima::new(model), |one, other| Ok(one.merge(&other)))?;
+    Ok(maxima.into_statistics(units, sequences.iter().map(seq_len).sum()))
 }
 
 /// Largest magnitudes of int16 values, per channel.
@@ -113,6 +116,24 @@ impl Maxima {
             output_sum: 0,
         };
         Self { layers: vec![layer; usize::from(config.num_hidden_layers)], last_hidden: hidden, transform: 0 }
+    }
+
+    /// The larger of both, channel by channel.
+    fn merge(mut self, other: &Self) -> Self {
+        let channels = |ours: &mut [u16], others: &[u16]| {
+            ours.iter_mut().zip(others).for_each(|(ours, &other)| *ours = (*ours).max(other));
+        };
+        for (ours, other) in self.layers.iter_mut().zip(&other.layers) {
+            channels(&mut ours.hidden, &other.hidden);
+            channels(&mut ours.context, &other.context);
+            channels(&mut ours.attention_hidden, &other.attention_hidden);
+            channels(&mut ours.activation, &other.activation);
+            ours.attention_sum = ours.attention_sum.max(other.attention_sum);
+            ours.output_sum = ours.output_sum.max(other.output_sum);
+        }
+        channels(&mut self.last_hidden, &other.last_hidden);
+        self.transform = self.transform.max(other.transform);
+        self
     }
 
     fn into_statistics(self, units: &Units, tokens: usize) -> Statistics {

@@ -1,6 +1,6 @@
 //! From a checkpoint to a blob, one file a step: checkpoint → vocab → units → calibrate → smooth → quantize → assemble → blob.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,9 +29,10 @@ use checkpoint::Checkpoint;
 use sequences::Sequences;
 
 /// What the smoothing factors are computed from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Calibration {
     /// Fifty sentences in some forty languages that the program carries.
+    #[default]
     BuiltIn,
     /// Lines of a UTF-8 text file.
     Text(PathBuf),
@@ -40,7 +41,7 @@ pub enum Calibration {
 }
 
 /// How a checkpoint is converted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Calibration.
     pub calibration: Calibration,
@@ -66,10 +67,8 @@ pub struct Converted {
 ///
 /// # Errors
 ///
-/// Anything wrong with the checkpoint or the calibration file.
-pub fn convert(dir: &Path, options: &Options, progress: &ProgressBar) -> Result<Converted> {
-    progress.set_message("reading the checkpoint");
-    let checkpoint = Checkpoint::open(dir)?;
+/// Anything wrong with the calibration file, or weights that do not fit the fixed-point form.
+pub fn convert(checkpoint: &Checkpoint, options: &Options, progress: &ProgressBar) -> Result<Converted> {
     let mut notes = checkpoint.notes.clone();
     let vocabulary =
         vocab::build_vocabulary(&checkpoint.vocabulary).context("the vocabulary cannot be made searchable")?;
@@ -90,14 +89,14 @@ pub fn convert(dir: &Path, options: &Options, progress: &ProgressBar) -> Result<
             rollback_counter: options.rollback_counter,
         },
     };
-    let wide = wide_units(&checkpoint)?;
-    let sequences = Sequences::read(&options.calibration, &checkpoint, &vocabulary, &mut notes)?;
+    let wide = wide_units(checkpoint)?;
+    let sequences = Sequences::read(&options.calibration, checkpoint, &vocabulary, &mut notes)?;
 
-    let weights = assemble::weights(&checkpoint);
+    let weights = assemble::weights(checkpoint);
     let builds = if sequences.is_some() { 2 } else { 1 };
     progress.set_length(builds * weights);
     let build = |manifest: &Manifest<'_>, statistics: Option<&Statistics>, layout| {
-        Assembly { checkpoint: &checkpoint, statistics, wide_units: &wide, vocabulary: &vocabulary, manifest, layout }
+        Assembly { checkpoint, statistics, wide_units: &wide, vocabulary: &vocabulary, manifest, layout }
             .build(|weights| progress.inc(weights))
     };
     let statistics = match &sequences {
@@ -108,11 +107,9 @@ pub fn convert(dir: &Path, options: &Options, progress: &ProgressBar) -> Result<
             let blob = unsmoothed.finish();
             drop(unsmoothed);
             let model = Model::open(&blob).context("the converter wrote a blob that cannot be opened: a bug")?;
-            let count = sequences.sequences.len();
-            let statistics = calibrate(&model, &wide, &sequences.sequences, |done| {
-                progress.set_message(format!("calibrating: sequence {done} of {count}"));
-            })
-            .context("calibration")?;
+            progress.set_message(format!("calibrating on {} sequences", sequences.sequences.len()));
+            let statistics =
+                calibrate(&model, &wide, &sequences.sequences, || progress.tick()).context("calibration")?;
             manifest.quantization.smoothed = true;
             manifest.quantization.calibration_tokens = statistics.tokens as u32;
             manifest.provenance.calibration_sha256 = sequences.sha256;

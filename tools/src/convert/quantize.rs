@@ -94,12 +94,20 @@ pub fn quantize_matrix(
     QuantizedMatrix { values, scales, noise }
 }
 
+/// `round_ties_even` of a value within ±2⁵¹, which is a call for each value where the CPU may lack the instruction.
+///
+/// At 1.5 · 2⁵² the step of a float64 is 1, so the sum is rounded, ties to even, as every sum is.
+fn round_ties_even(value: f64) -> f64 {
+    const STEP_OF_ONE: f64 = 6755399441055744.0;
+    value + STEP_OF_ONE - STEP_OF_ONE
+}
+
 fn quantize_row(row: &[f64], out: &mut [i8]) -> (f64, Noise) {
     let largest = row.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
     let scale = (largest / 127.0).max(SMALLEST_SCALE);
     let mut noise = Noise::default();
     for (out, value) in out.iter_mut().zip(row) {
-        let rounded = (value / scale).round_ties_even();
+        let rounded = round_ties_even(value / scale);
         *out = rounded as i8;
         noise.signal += value * value;
         noise.noise += (value - rounded * scale) * (value - rounded * scale);

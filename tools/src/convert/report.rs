@@ -8,6 +8,7 @@ use anyhow::Result;
 use mbert_runtime::model::Model;
 
 use super::assemble::TensorNoise;
+use super::checkpoint::Checkpoint;
 use super::quantize::Noise;
 use super::{Calibration, Options, convert, progress_bar};
 use crate::atomic_file::write_atomically;
@@ -31,7 +32,10 @@ pub fn run(args: &ConvertArgs, out: &mut impl Write) -> Result<ExitCode> {
     let options = Options { calibration, layout: args.target.layout(), rollback_counter: args.rollback_counter };
     let start = Instant::now();
     let progress = progress_bar();
-    let converted = convert(&args.checkpoint, &options, &progress).inspect_err(|_| progress.finish_and_clear())?;
+    progress.set_message("reading the checkpoint");
+    let checkpoint = Checkpoint::open(args.checkpoint.clone());
+    let converted = checkpoint.and_then(|checkpoint| convert(&checkpoint, &options, &progress));
+    let converted = converted.inspect_err(|_| progress.finish_and_clear())?;
     write_atomically(&args.output, |file| file.write_all(&converted.blob))?;
 
     for note in &converted.notes {

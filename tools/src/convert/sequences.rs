@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mbert_runtime::tokenizer::{Encoding, Tokenizer, Truncation, Vocab};
 
 use super::calibrate::Sequence;
 use super::checkpoint::Checkpoint;
 use super::{Calibration, sha256};
 use crate::golden::read_ids;
+use crate::text;
 
 /// Text that is used where the user gives none.
 const BUILT_IN: &str = include_str!("calibration.txt");
@@ -34,12 +35,7 @@ impl Sequences {
         match calibration {
             Calibration::BuiltIn => from_text(BUILT_IN, "the built-in text", checkpoint, vocabulary, notes),
             Calibration::Text(path) => {
-                let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                let text = String::from_utf8(bytes).map_err(|error| {
-                    let at = error.utf8_error().valid_up_to();
-                    anyhow::anyhow!("{} is not UTF-8 at byte {at}: calibration text must be UTF-8", path.display())
-                })?;
-                from_text(&text, &path.display().to_string(), checkpoint, vocabulary, notes)
+                from_text(&text::read(path)?, &path.display().to_string(), checkpoint, vocabulary, notes)
             }
             Calibration::Ids(path) => {
                 let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -66,9 +62,6 @@ fn from_text(
     let tokenizer = Tokenizer::new(vocab, checkpoint.tokenizer).context("the tokenizer cannot be set up")?;
     let max = usize::from(checkpoint.config.max_position_embeddings);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    if lines.is_empty() {
-        bail!("{source} has no text to calibrate on");
-    }
     let mut sequences = Vec::new();
     for line in thin_out(lines, source, notes) {
         let (mut input_ids, mut token_type_ids) = (vec![0; max], vec![0; max]);

@@ -2,14 +2,18 @@
 
 mod answers;
 mod bad_input;
+mod built_in;
+mod eval;
 mod no_room;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -148,4 +152,15 @@ fn ids_file(folder: &Folder, name: &str, tensors: &[(&str, &[i32])]) -> String {
     }
     file.write(&folder.path(name)).unwrap();
     folder.file(name)
+}
+
+/// Tensors of a safetensors file: shape and float values (integers are left out).
+fn floats(path: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.iter().filter(|(_, view)| view.dtype() == safetensors::Dtype::F32).map(|(name, view)| {
+        let values = view.data().as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        (name.to_owned(), (view.shape().to_vec(), values))
+    });
+    tensors.collect()
 }

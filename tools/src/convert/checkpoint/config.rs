@@ -1,12 +1,10 @@
 //! Reads `config.json`: geometry, activation and class, and refuses what is not BERT's encoder.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail, ensure};
 use mbert_runtime::config::{BertConfig, HiddenAct};
 use serde::Deserialize;
 
-use super::json::read_json_if_present;
+use super::files::Files;
 
 /// Classes whose heads are converted whole.
 const CONVERTED_CLASSES: [&str; 4] =
@@ -58,8 +56,9 @@ struct RawConfig {
 /// # Errors
 ///
 /// If it is absent, malformed, out of the runtime's range, or describes a model that is not BERT's encoder.
-pub fn read_config(path: &Path, notes: &mut Vec<String>) -> Result<ModelConfig> {
-    let raw: RawConfig = read_json_if_present(path)?.with_context(|| {
+pub fn read_config(files: &Files, notes: &mut Vec<String>) -> Result<ModelConfig> {
+    let path = files.path("config.json");
+    let raw: RawConfig = files.json("config.json")?.with_context(|| {
         format!("{} is absent; give the directory that `save_pretrained` or `git clone` wrote", path.display())
     })?;
     checked(raw, notes).with_context(|| format!("{} describes a model that cannot be converted", path.display()))

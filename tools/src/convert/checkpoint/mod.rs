@@ -11,9 +11,6 @@
 //! Opening checks everything: after it, every tensor that a head or the encoder needs is there, has the shape that the
 //! configuration asks for, and is finite. Weights stay in their files and are decoded row by row.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,9 +25,10 @@ pub mod tokenizer_config;
 pub mod tensor;
 mod weights;
 mod model_card;
-mod json;
+mod files;
 
 use config::ModelConfig;
+pub use files::Files;
 pub use module::Module;
 pub use tensor::Tensor;
 use weights::Weights;
@@ -59,32 +57,37 @@ pub struct Checkpoint {
     /// What the user should know: defaults taken, tensors not converted. One sentence each.
     pub notes: Vec<String>,
     weights: Weights,
-    /// Every file that decides what the model computes.
-    files: Vec<PathBuf>,
+    files: Files,
+    /// Names of the files that decide what the model computes, sorted.
+    deciding: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Opens the directory that `save_pretrained` wrote.
+    /// Opens the directory that `save_pretrained` wrote, or a built-in model.
     ///
     /// # Errors
     ///
     /// If a file is absent, malformed or of a kind that is not supported, or disagrees with another; if a tensor is
     /// missing, misshapen or not finite. The chain of causes tells what, where, and what to do.
-    pub fn open(dir: &Path) -> Result<Self> {
-        ensure!(
-            dir.is_dir(),
-            "{} is not a directory; give the one that holds config.json and model.safetensors",
-            dir.display()
-        );
+    pub fn open(files: impl Into<Files>) -> Result<Self> {
+        let files = files.into();
+        if let Files::Directory(dir) = &files {
+            ensure!(
+                dir.is_dir(),
+                "{} is not a directory; give the one that holds config.json and model.safetensors",
+                dir.display()
+            );
+        }
         let mut notes = Vec::new();
-        let model = config::read_config(&dir.join("config.json"), &mut notes)?;
+        let model = config::read_config(&files, &mut notes)?;
         let config = model.bert;
 
-        let tokenizer_json = vocabulary::read_tokenizer_json(&dir.join("tokenizer.json"))?;
-        let vocabulary = vocabulary::read_vocabulary(dir, tokenizer_json.as_ref(), config.vocab_size as usize)?;
-        let tokenizer = tokenizer_config::read_tokenizer_config(dir, tokenizer_json.as_ref(), &vocabulary, &mut notes)?;
+        let tokenizer_json = files.json("tokenizer.json")?;
+        let vocabulary = vocabulary::read_vocabulary(&files, tokenizer_json.as_ref(), config.vocab_size as usize)?;
+        let tokenizer =
+            tokenizer_config::read_tokenizer_config(&files, tokenizer_json.as_ref(), &vocabulary, &mut notes)?;
 
-        let weights = Weights::open(dir)?;
+        let weights = Weights::open(&files)?;
         let heads = find_heads(&model, &weights);
         check_tensors(&config, &heads, &weights)?;
         check_tied_decoder(&heads, &weights)?;
@@ -98,10 +101,9 @@ impl Checkpoint {
             "special_tokens_map.json",
             "model.safetensors.index.json",
         ];
-        let mut files: Vec<PathBuf> =
-            small_files.iter().map(|name| dir.join(name)).filter(|path| path.exists()).collect();
-        files.extend(weights.paths().map(Path::to_owned));
-        files.sort();
+        let small_files = small_files.into_iter().filter(|name| files.has(name));
+        let mut deciding: Vec<String> = small_files.chain(weights.files()).map(str::to_owned).collect();
+        deciding.sort();
         Ok(Self {
             config,
             layer_norm_eps: model.layer_norm_eps,
@@ -109,11 +111,12 @@ impl Checkpoint {
             vocabulary,
             tokenizer,
             architecture: model.architecture.unwrap_or_else(|| "unknown".into()),
-            model_name: model_card::model_name(dir, model.name_or_path.as_deref()),
-            licence: model_card::licence(dir)?,
+            model_name: model_card::model_name(&files, model.name_or_path.as_deref()),
+            licence: model_card::licence(&files)?,
             notes,
             weights,
             files,
+            deciding,
         })
     }
 
@@ -134,21 +137,13 @@ impl Checkpoint {
     /// If a file can no longer be read.
     pub fn sha256(&self) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        for path in &self.files {
-            let mut update = || -> std::io::Result<()> {
-                let mut file = File::open(path)?;
-                hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-                hash.update([0]);
-                hash.update(file.metadata()?.len().to_le_bytes());
-                loop {
-                    match file.read(&mut buffer)? {
-                        0 => return Ok(()),
-                        count => hash.update(&buffer[..count]),
-                    }
-                }
-            };
-            update().with_context(|| format!("cannot read {}", path.display()))?;
+        for name in &self.deciding {
+            let bytes = self.files.open(name)?;
+            let bytes = bytes.with_context(|| format!("{} has disappeared", self.files.path(name).display()))?;
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(&*bytes);
         }
         Ok(hash.finalize().into())
     }

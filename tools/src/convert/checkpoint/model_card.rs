@@ -1,27 +1,21 @@
 //! What a checkpoint is called and under which licence it comes.
 
-use std::path::Path;
-
 use anyhow::Result;
 
-use super::json::read_if_present;
+use super::files::Files;
 
 /// Longest licence text kept, in characters.
 const LONGEST_LICENCE: usize = 80;
 
-/// The name on the hub where `_name_or_path` is one, otherwise the name of the directory.
+/// The name on the hub where `_name_or_path` is one, otherwise that of the checkpoint's directory.
 ///
 /// A path on the machine where the model was saved says nothing elsewhere, so it is not used.
-pub fn model_name(dir: &Path, name_or_path: Option<&str>) -> String {
+pub fn model_name(files: &Files, name_or_path: Option<&str>) -> String {
     let on_hub = |name: &&str| {
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
         !name.is_empty() && name.chars().all(plain) && !name.starts_with(['/', '.']) && name.matches('/').count() <= 1
     };
-    let directory = || {
-        let dir = dir.canonicalize().ok()?;
-        Some(dir.file_name()?.to_string_lossy().into_owned())
-    };
-    name_or_path.filter(on_hub).map(str::to_owned).or_else(directory).unwrap_or_else(|| "unknown".into())
+    name_or_path.filter(on_hub).map(str::to_owned).or_else(|| files.name()).unwrap_or_else(|| "unknown".into())
 }
 
 /// `license` in the front matter of the model card, otherwise the line of `LICENSE` that names it, otherwise `unknown`.
@@ -29,14 +23,14 @@ pub fn model_name(dir: &Path, name_or_path: Option<&str>) -> String {
 /// # Errors
 ///
 /// If one of the files is there but cannot be read.
-pub fn licence(dir: &Path) -> Result<String> {
-    if let Some(card) = read_if_present(&dir.join("README.md"))?
+pub fn licence(files: &Files) -> Result<String> {
+    if let Some(card) = files.open("README.md")?
         && let Some(licence) = licence_in_front_matter(&String::from_utf8_lossy(&card))
     {
         return Ok(shortened(&licence));
     }
     for name in ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"] {
-        if let Some(text) = read_if_present(&dir.join(name))? {
+        if let Some(text) = files.open(name)? {
             let text = String::from_utf8_lossy(&text);
             let naming = text.lines().map(str::trim).find(|line| line.to_lowercase().contains("licen"));
             return Ok(format!("see {name}: {}", shortened(naming.unwrap_or_default())));
@@ -63,10 +57,10 @@ mod tests {
 
     #[test]
     fn hub_names_are_kept_and_paths_are_not() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        assert_eq!(model_name(dir, Some("google/bert-base")), "google/bert-base");
+        let files = Files::Directory(env!("CARGO_MANIFEST_DIR").into());
+        assert_eq!(model_name(&files, Some("google/bert-base")), "google/bert-base");
         for path in ["/home/me/model", "./out", "C:\\model", "a/b/c", ""] {
-            assert_eq!(model_name(dir, Some(path)), "tools");
+            assert_eq!(model_name(&files, Some(path)), "tools");
         }
     }
 

@@ -4,30 +4,28 @@
 //! of transformers' `BertTokenizer`; each special token from `tokenizer_config.json`, else from `special_tokens_map.json`,
 //! else it is the default. Every default is noted. Ids are looked up in the vocabulary, never assumed.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use mbert_runtime::config::TokenizerConfig;
 use serde_json::{Map, Value};
 
-use super::json::read_json_if_present;
+use super::files::Files;
 use super::vocabulary::TokenizerJson;
 
 type Object = Map<String, Value>;
 
-/// Reads flags and special tokens of the checkpoint in `dir`.
+/// Reads flags and special tokens of a checkpoint.
 ///
 /// # Errors
 ///
 /// If a file is malformed, or a special token is not in the vocabulary.
 pub fn read_tokenizer_config(
-    dir: &Path,
+    files: &Files,
     tokenizer_json: Option<&TokenizerJson>,
     vocabulary: &[String],
     notes: &mut Vec<String>,
 ) -> Result<TokenizerConfig> {
-    let config: Option<Object> = read_json_if_present(&dir.join("tokenizer_config.json"))?;
-    let special_tokens: Option<Object> = read_json_if_present(&dir.join("special_tokens_map.json"))?;
+    let config: Option<Object> = files.json("tokenizer_config.json")?;
+    let special_tokens: Option<Object> = files.json("special_tokens_map.json")?;
     if config.is_none() {
         let flags = if tokenizer_json.is_some() { ": flags are those of tokenizer.json" } else { "" };
         notes.push(format!("tokenizer_config.json is absent{flags}"));

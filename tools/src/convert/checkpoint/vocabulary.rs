@@ -1,13 +1,12 @@
 //! Reads the vocabulary, in id order, from `vocab.txt` or `tokenizer.json`.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::json::{read_if_present, read_json_if_present};
+use super::files::Files;
 
 /// The parts of `tokenizer.json` that say how text becomes ids.
 #[derive(Deserialize)]
@@ -34,14 +33,18 @@ struct AddedToken {
 /// # Errors
 ///
 /// If neither file is there, one is malformed, a token has two ids, or their number is not `vocab_size`.
-pub fn read_vocabulary(dir: &Path, tokenizer_json: Option<&TokenizerJson>, vocab_size: usize) -> Result<Vec<String>> {
+pub fn read_vocabulary(
+    files: &Files,
+    tokenizer_json: Option<&TokenizerJson>,
+    vocab_size: usize,
+) -> Result<Vec<String>> {
     let from_json = |tokenizer: &TokenizerJson| {
-        tokens_of(tokenizer).with_context(|| format!("{} is malformed", dir.join("tokenizer.json").display()))
+        tokens_of(tokenizer).with_context(|| format!("{} is malformed", files.path("tokenizer.json").display()))
     };
-    let (vocabulary, file) = match (read_if_present(&dir.join("vocab.txt"))?, tokenizer_json) {
+    let (vocabulary, file) = match (files.open("vocab.txt")?, tokenizer_json) {
         (Some(bytes), tokenizer) => {
             let lines =
-                parse_lines(&bytes).with_context(|| format!("{} is malformed", dir.join("vocab.txt").display()))?;
+                parse_lines(&bytes).with_context(|| format!("{} is malformed", files.path("vocab.txt").display()))?;
             match tokenizer {
                 Some(tokenizer) if lines.len() < vocab_size => {
                     let with_added = from_json(tokenizer)?;
@@ -53,14 +56,14 @@ pub fn read_vocabulary(dir: &Path, tokenizer_json: Option<&TokenizerJson>, vocab
         (None, Some(tokenizer)) => (from_json(tokenizer)?, "tokenizer.json"),
         (None, None) => bail!(
             "{} has neither vocab.txt nor tokenizer.json; copy the one that the model was trained with",
-            dir.display()
+            files.directory().display()
         ),
     };
     ensure!(
         vocabulary.len() == vocab_size,
         "{} has {} tokens, but vocab_size in config.json is {vocab_size}: copy the vocabulary that the model was trained \
          with; where the embeddings were padded, cut them (`resize_token_embeddings({})`) and save the model again",
-        dir.join(file).display(),
+        files.path(file).display(),
         vocabulary.len(),
         vocabulary.len(),
     );
@@ -69,20 +72,11 @@ pub fn read_vocabulary(dir: &Path, tokenizer_json: Option<&TokenizerJson>, vocab
         if let Some(first) = ids.insert(token.as_str(), id) {
             bail!(
                 "{} lists the token {token:?} twice, as id {first} and as id {id}; only one id of a token can be right",
-                dir.join(file).display()
+                files.path(file).display()
             );
         }
     }
     Ok(vocabulary)
-}
-
-/// Reads `tokenizer.json`, where there is one.
-///
-/// # Errors
-///
-/// If it is not JSON or has no `model`.
-pub fn read_tokenizer_json(path: &Path) -> Result<Option<TokenizerJson>> {
-    read_json_if_present(path)
 }
 
 /// One token a line, as the reference reads it: only the line end is stripped, and the last one is no token.

@@ -1,30 +1,33 @@
-//! Maps the safetensors files into memory and finds tensors in them by canonical name.
+//! Opens the safetensors files and finds tensors in them by canonical name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::json::read_json_if_present;
+use super::files::Files;
 use super::module::{Module, canonical_name};
 use super::tensor::{Element, Tensor};
+use crate::bytes::Bytes;
+
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The tensors of a checkpoint, left in their files until they are read.
 pub struct Weights {
-    files: Vec<MappedFile>,
+    files: Vec<OpenFile>,
     /// By the name in the file.
     tensors: BTreeMap<String, Entry>,
     /// From canonical name to the name in the file.
     canonical: BTreeMap<String, String>,
 }
 
-struct MappedFile {
+struct OpenFile {
+    name: String,
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
 }
 
 struct Entry {
@@ -42,20 +45,19 @@ struct ShardIndex {
 }
 
 impl Weights {
-    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     ///
     /// # Errors
     ///
     /// If there is neither, a file is cut or malformed, a tensor that the index names is missing, or two tensors are one.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(files: &Files) -> Result<Self> {
         let mut weights = Self { files: Vec::new(), tensors: BTreeMap::new(), canonical: BTreeMap::new() };
-        let whole = dir.join("model.safetensors");
-        let index_path = dir.join("model.safetensors.index.json");
-        if whole.exists() {
-            weights.map(whole)?;
-        } else if let Some(index) = read_json_if_present::<ShardIndex>(&index_path)? {
-            weights.map_shards(dir, &index_path, &index)?;
-        } else if ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| dir.join(name).exists()) {
+        let dir = files.directory();
+        if files.has(WHOLE) {
+            weights.open_file(files, WHOLE)?;
+        } else if let Some(index) = files.json::<ShardIndex>(INDEX)? {
+            weights.open_shards(files, &index)?;
+        } else if ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| files.has(name)) {
             bail!(
                 "{} has its weights in pytorch_model.bin only, a pickle that is not read here; convert it once, in Python: \
                  transformers.AutoModelForPreTraining.from_pretrained({:?}).save_pretrained(OUT, safe_serialization=True)",
@@ -63,15 +65,15 @@ impl Weights {
                 dir.display(),
             );
         } else {
-            bail!("{} has neither model.safetensors nor model.safetensors.index.json", dir.display());
+            bail!("{} has neither {WHOLE} nor {INDEX}", dir.display());
         }
         weights.index_canonical_names()?;
         Ok(weights)
     }
 
-    /// The files that the tensors lie in.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.path.as_path())
+    /// Names of the files that the tensors lie in.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.name.as_str())
     }
 
     /// Names as they are in the files, sorted.
@@ -92,7 +94,7 @@ impl Weights {
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
         let found = self.canonical.get(name).map_or(name, String::as_str);
         let (found, entry) = self.tensors.get_key_value(found).with_context(|| {
-            let files: Vec<String> = self.paths().map(|path| path.display().to_string()).collect();
+            let files: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();
             format!("the tensor {name} is missing from {}", files.join(", "))
         })?;
         let file = &self.files[entry.file];
@@ -102,22 +104,22 @@ impl Weights {
             Dtype::BF16 => Element::Bf16,
             other => bail!("the tensor {found} in {} is {other}; supported are F32, F16, BF16", file.path.display()),
         };
-        let bytes = &file.map[entry.offset_bytes..][..entry.len_bytes];
+        let bytes = &file.bytes[entry.offset_bytes..][..entry.len_bytes];
         Ok(Tensor { name: found, path: &file.path, element, shape: &entry.shape, bytes })
     }
 
-    fn map_shards(&mut self, dir: &Path, index_path: &Path, index: &ShardIndex) -> Result<()> {
-        let malformed = || format!("{} is malformed", index_path.display());
+    fn open_shards(&mut self, files: &Files, index: &ShardIndex) -> Result<()> {
+        let malformed = || format!("{} is malformed", files.path(INDEX).display());
         for shard in BTreeSet::from_iter(index.weight_map.values()) {
             let plain = Path::new(shard).file_name().is_some_and(|name| name == shard.as_str());
             ensure!(plain, "{}: the shard {shard:?} is not the name of a file beside it", malformed());
-            self.map(dir.join(shard))?;
+            self.open_file(files, shard)?;
         }
         for (name, shard) in &index.weight_map {
             let entry = self.tensors.get(name);
-            let found = entry.map(|entry| &self.files[entry.file].path);
+            let found = entry.map(|entry| &self.files[entry.file].name);
             ensure!(
-                found == Some(&dir.join(shard)),
+                found == Some(shard),
                 "{}: it says that {shard} holds the tensor {name}, but it does not",
                 malformed()
             );
@@ -125,20 +127,20 @@ impl Weights {
         Ok(())
     }
 
-    fn map(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        // SAFETY: the map is only read, and as bytes, for which every value is valid. Should another program cut the file
-        // meanwhile, the system ends this process; nothing is written through the map.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {} into memory", path.display()))?;
-        let parsed = SafeTensors::deserialize(&map).with_context(|| {
-            format!("{} is not a whole safetensors file ({} bytes); download it again", path.display(), map.len())
+    fn open_file(&mut self, files: &Files, name: &str) -> Result<()> {
+        let path = files.path(name);
+        let bytes = files
+            .open(name)?
+            .with_context(|| format!("cannot open {}: it is absent; download it again", path.display()))?;
+        let parsed = SafeTensors::deserialize(&bytes).with_context(|| {
+            format!("{} is not a whole safetensors file ({} bytes); download it again", path.display(), bytes.len())
         })?;
         for (name, view) in parsed.iter() {
             let entry = Entry {
                 file: self.files.len(),
                 dtype: view.dtype(),
                 shape: view.shape().to_vec(),
-                offset_bytes: view.data().as_ptr().addr() - map.as_ptr().addr(),
+                offset_bytes: view.data().as_ptr().addr() - bytes.as_ptr().addr(),
                 len_bytes: view.data().len(),
             };
             if let Some(other) = self.tensors.insert(name.to_owned(), entry) {
@@ -146,7 +148,7 @@ impl Weights {
                 bail!("the tensor {name} is both in {other} and in {}", path.display());
             }
         }
-        self.files.push(MappedFile { path, map });
+        self.files.push(OpenFile { name: name.to_owned(), path, bytes });
         Ok(())
     }
 

@@ -1,0 +1,46 @@
+//! Bytes to be read in place: a file mapped into memory, a vector, or a part of the program.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use memmap2::Mmap;
+
+/// Bytes that stay where they are.
+#[derive(Debug)]
+pub enum Bytes {
+    /// A file.
+    Mapped(Mmap),
+    /// Made in memory.
+    Owned(Vec<u8>),
+    /// A part of the program.
+    Static(&'static [u8]),
+}
+
+impl Bytes {
+    /// Maps a file into memory.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened or mapped.
+    pub fn map(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        // SAFETY: the map is only read, and as bytes, for which every value is valid. Should another program cut the file
+        // meanwhile, the system ends this process, as with every memory-mapped file; nothing is written through the map.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self::Mapped(map))
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
