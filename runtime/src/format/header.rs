@@ -41,6 +41,13 @@ impl Header {
         HEADER_BYTES + self.sections as usize * ENTRY_BYTES
     }
 
+    /// What the header at the start of a memory says of the length of the blob, unchecked; `None` where there is no header. For a flash
+    /// that is longer than the blob in it: what [`parse`](Self::parse) then makes of that many bytes tells whether it is true.
+    pub fn total_bytes_of(memory: &[u8]) -> Option<u64> {
+        let bytes: &[u8; HEADER_BYTES] = memory.first_chunk()?;
+        (bytes[field::MAGIC] == MAGIC).then(|| super::u64_at(bytes, field::TOTAL.start))
+    }
+
     /// Reads and checks the header, and the hash over it and the section table behind it.
     ///
     /// `blob` holds at least header and table; `blob_bytes` is the length of the whole.
@@ -95,5 +102,20 @@ impl Header {
     /// SHA-256 of the header before its hash, and the table.
     fn hash(&self, table: &[u8]) -> [u8; 32] {
         Sha256::new().chain_update(&self.emit_unhashed()[..field::SHA256.start]).chain_update(table).finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_of_a_blob_is_found_at_the_start_of_a_longer_memory() {
+        let header = Header { sections: 0, total_bytes: 64, alignment_bytes: 64 };
+        let mut memory = [0xff; 100];
+        assert_eq!(Header::total_bytes_of(&memory), None);
+        memory[..HEADER_BYTES].copy_from_slice(&header.emit(&[]));
+        assert_eq!(Header::total_bytes_of(&memory), Some(64));
+        assert_eq!(Header::total_bytes_of(&memory[..HEADER_BYTES - 1]), None);
     }
 }

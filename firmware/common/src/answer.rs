@@ -1,0 +1,154 @@
+//! The three questions. Each is answered twice: once undisturbed, which is what is measured, and once with a [`TraceHash`] over
+//! every layer, which is what must equal the host's.
+
+use core::fmt::Write;
+
+use mbert_runtime::model::Model;
+use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
+use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
+use mbert_runtime::tokenizer::{CleanUp, TokenizerError};
+use mbert_runtime::trace::TraceHash;
+
+use crate::counter::InstructionCounter;
+use crate::error::Failure;
+use crate::memory::stack_bytes;
+use crate::print::{Fixed, Hex, Width};
+use crate::semihosting::Console;
+
+/// Tokens named for each mask.
+const TOP_K: usize = 5;
+/// Masks in one text.
+const MASKS: usize = 4;
+/// The longest sequence that is printed with its answer filled in: BERT's own limit.
+const SHOWN_TOKENS: usize = 512;
+/// Values of the first token that are printed.
+const SHOWN_FEATURES: usize = 8;
+
+/// Runs questions on the model, and says what they take.
+pub struct Runner<'m, 'a, 'w> {
+    /// The model.
+    pub model: &'m Model<'a>,
+    /// The model with its memory.
+    pub pipeline: Pipeline<'m, 'a, 'w>,
+    /// Counts instructions.
+    pub counter: &'static dyn InstructionCounter,
+    /// Where answers go.
+    pub out: Console,
+}
+
+/// What the undisturbed answer took.
+pub struct Cost {
+    /// Length of the sequence.
+    pub tokens: usize,
+    /// From text to answer, tokenizer included.
+    pub instructions: u64,
+    /// The deepest stack since the start, verification of the model included.
+    pub stack_bytes: usize,
+}
+
+impl<'m, 'a, 'w> Runner<'m, 'a, 'w> {
+    fn measure<T>(
+        &mut self,
+        answer: impl FnOnce(&mut Pipeline<'m, 'a, 'w>) -> Result<T, Failure>,
+    ) -> Result<(T, Cost), Failure> {
+        let begin = self.counter.instructions();
+        let answer = answer(&mut self.pipeline)?;
+        let instructions = self.counter.instructions() - begin;
+        let tokens = self.pipeline.input_ids().len();
+        Ok((answer, Cost { tokens, instructions, stack_bytes: stack_bytes() }))
+    }
+
+    fn print_trace(&mut self, trace: TraceHash) -> Result<(), Failure> {
+        Ok(writeln!(self.out, "trace {}", Hex(&trace.finish()))?)
+    }
+}
+
+/// The best tokens for each mask, in the words of `mbert fill-mask`.
+pub fn fill_mask(runner: &mut Runner<'_, '_, '_>, text: &str) -> Result<Cost, Failure> {
+    let mut answers: [MaskAnswer<TOP_K>; MASKS] = Default::default();
+    let (masks, cost) = runner.measure(|pipeline| Ok(pipeline.fill_mask(text, &mut answers)?.len()))?;
+    let answers = &answers[..masks];
+    print_answers(runner, answers)?;
+
+    let mut positions = [0; MASKS];
+    positions.iter_mut().zip(answers).for_each(|(position, answer)| *position = answer.position());
+    let mut trace = TraceHash::default();
+    runner.pipeline.encode(text, None)?;
+    let mut encoded = runner.pipeline.forward(&mut trace)?;
+    encoded.masked_lm(&positions[..masks], &mut trace, |_, _, _| {})?;
+    if runner.model.manifest().heads.next_sentence {
+        encoded.next_sentence(&mut trace)?;
+    }
+    runner.print_trace(trace)?;
+    Ok(cost)
+}
+
+fn print_answers(runner: &mut Runner<'_, '_, '_>, answers: &[MaskAnswer<TOP_K>]) -> Result<(), Failure> {
+    let (out, tokenizer) = (&mut runner.out, runner.model.tokenizer());
+    let width = |id: u32| -> Result<usize, TokenizerError> {
+        let mut width = Width::default();
+        tokenizer.decode(&[id], false, CleanUp::Tokens, &mut width)?;
+        Ok(width.0)
+    };
+    let ids = runner.pipeline.input_ids();
+    let mut filled = [0; SHOWN_TOKENS];
+    for (index, answer) in answers.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        let mut column = 0;
+        for best in answer.best() {
+            column = column.max(width(best.id)?);
+        }
+        for &best in answer.best() {
+            let score = Fixed { value: answer.probability(best).q31().into(), fraction_bits: 31 };
+            write!(out, "  {score}  ")?;
+            tokenizer.decode(&[best.id], false, CleanUp::Tokens, out)?;
+            if let Some(filled) = filled.get_mut(..ids.len()) {
+                write!(out, "{:1$}", "", column - width(best.id)? + 2)?;
+                filled.copy_from_slice(ids);
+                filled[answer.position()] = best.id;
+                tokenizer.decode(filled, answers.len() == 1, CleanUp::Tokens, out)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the second text follows the first.
+pub fn next_sentence(runner: &mut Runner<'_, '_, '_>, text: &str, pair: &str) -> Result<Cost, Failure> {
+    let ([is_next, is_not_next], cost) = runner.measure(|pipeline| Ok(pipeline.next_sentence(text, pair)?))?;
+    let verdict = if is_next > is_not_next { "follows" } else { "does not follow" };
+    let logit = |value: i32| Fixed { value: value.into(), fraction_bits: LOGIT_FRACTION_BITS };
+    writeln!(runner.out, "the second text {verdict} (logits {} {})", logit(is_next), logit(is_not_next))?;
+
+    let mut trace = TraceHash::default();
+    runner.pipeline.encode(text, Some(pair))?;
+    runner.pipeline.forward(&mut trace)?.next_sentence(&mut trace)?;
+    runner.print_trace(trace)?;
+    Ok(cost)
+}
+
+/// The last hidden states, of which the beginning is shown.
+pub fn features(runner: &mut Runner<'_, '_, '_>, text: &str) -> Result<Cost, Failure> {
+    let ((), cost) = runner.measure(|pipeline| {
+        pipeline.encode(text, None)?;
+        pipeline.forward(&mut ())?;
+        Ok(())
+    })?;
+    let config = &runner.model.manifest().config;
+    let fraction_bits = runner.model.hidden_fraction_bits(config.num_hidden_layers.into());
+    let mut trace = TraceHash::default();
+    runner.pipeline.encode(text, None)?;
+    let encoded = runner.pipeline.forward(&mut trace)?;
+    write!(runner.out, "{} × {} features, [CLS] begins with", cost.tokens, config.hidden_size)?;
+    for &value in encoded.last_hidden_state().iter().take(SHOWN_FEATURES) {
+        // A layer norm may have steps coarser than 1.
+        let value = i64::from(value) << fraction_bits.min(0).unsigned_abs();
+        write!(runner.out, " {}", Fixed { value, fraction_bits: fraction_bits.max(0) as u32 })?;
+    }
+    writeln!(runner.out)?;
+    runner.print_trace(trace)?;
+    Ok(cost)
+}

@@ -1,0 +1,102 @@
+//! Counting instructions.
+//!
+//! QEMU with `-icount shift=0` lets one nanosecond of virtual time pass for each instruction, so every clock of a board counts
+//! instructions, the same number in every run. On silicon the same clocks count time.
+
+/// A running count of instructions.
+pub trait InstructionCounter: Sync {
+    /// Instructions since some moment in the past. Only differences mean anything.
+    fn instructions(&self) -> u64;
+}
+
+/// Instructions of the loop by which [`counted_loop`] checks a counter.
+pub const LOOP_INSTRUCTIONS: u64 = 2_000_000;
+
+/// What a counter says of a loop of [`LOOP_INSTRUCTIONS`]: the same but for the two readings and a tick, where it counts instructions.
+#[inline(never)]
+pub fn counted_loop(counter: &dyn InstructionCounter) -> u64 {
+    let begin = counter.instructions();
+    // SAFETY: counts a register of its own down to zero.
+    unsafe {
+        #[cfg(target_arch = "arm")]
+        core::arch::asm!("2:", "subs {0}, #1", "bne 2b", inout(reg) LOOP_INSTRUCTIONS as u32 / 2 => _);
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("2:", "subs {0}, {0}, #1", "b.ne 2b", inout(reg) LOOP_INSTRUCTIONS / 2 => _);
+        #[cfg(target_arch = "riscv32")]
+        core::arch::asm!("2:", "addi {0}, {0}, -1", "bnez {0}, 2b", inout(reg) LOOP_INSTRUCTIONS as u32 / 2 => _);
+    }
+    counter.instructions() - begin
+}
+
+/// The free-running counter of the MPS2 and MPS3 boards, of 25 MHz or 20 MHz. It wraps after 171 thousand million instructions or more.
+#[derive(Debug)]
+pub struct FpgaIo {
+    base: usize,
+    instructions_per_tick: u64,
+}
+
+impl FpgaIo {
+    const COUNTER: usize = 0x18;
+
+    /// The counter of the FPGA system control block at an address, and the nanoseconds of its tick: each is an instruction.
+    ///
+    /// # Safety
+    ///
+    /// Such a block is there.
+    pub const unsafe fn new(base: usize, instructions_per_tick: u64) -> Self {
+        Self { base, instructions_per_tick }
+    }
+}
+
+impl InstructionCounter for FpgaIo {
+    fn instructions(&self) -> u64 {
+        // SAFETY: whoever made this promised that the register is there; reading it changes nothing.
+        let ticks = unsafe { ((self.base + Self::COUNTER) as *const u32).read_volatile() };
+        u64::from(ticks) * self.instructions_per_tick
+    }
+}
+
+/// The RISC-V counter of retired instructions.
+#[cfg(target_arch = "riscv32")]
+#[derive(Debug)]
+pub struct Minstret;
+
+#[cfg(target_arch = "riscv32")]
+impl InstructionCounter for Minstret {
+    fn instructions(&self) -> u64 {
+        loop {
+            let (high, low, again): (u32, u32, u32);
+            // SAFETY: reads three control registers, which machine mode may always do.
+            unsafe {
+                core::arch::asm!(
+                    "csrr {}, minstreth",
+                    "csrr {}, minstret",
+                    "csrr {}, minstreth",
+                    out(reg) high, out(reg) low, out(reg) again,
+                    options(nomem, nostack, preserves_flags),
+                );
+            }
+            // The low half may wrap between the reads.
+            if high == again {
+                return u64::from(high) << 32 | u64::from(low);
+            }
+        }
+    }
+}
+
+/// The generic timer of AArch64: 62.5 MHz in QEMU, so 16 instructions a tick.
+#[cfg(target_arch = "aarch64")]
+#[derive(Debug)]
+pub struct GenericTimer;
+
+#[cfg(target_arch = "aarch64")]
+impl InstructionCounter for GenericTimer {
+    fn instructions(&self) -> u64 {
+        let ticks: u64;
+        // SAFETY: reads a counter; the barrier keeps the read from moving ahead of the instructions to be counted.
+        unsafe {
+            core::arch::asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks, options(nostack, preserves_flags));
+        }
+        ticks * 16
+    }
+}

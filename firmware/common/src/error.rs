@@ -1,0 +1,102 @@
+//! What can go wrong between the command and its answer.
+
+use core::fmt;
+
+use mbert_runtime::error::{FormatError, ForwardError};
+#[cfg(feature = "kernel-suite")]
+use mbert_runtime::kernels::suite::Difference;
+use mbert_runtime::pipeline::PipelineError;
+use mbert_runtime::tokenizer::TokenizerError;
+
+use crate::command::COMMAND_BYTES;
+
+/// Why a command has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The command line is longer than the memory for it, or the debugger has none.
+    CommandTooLong,
+    /// The command line is not UTF-8.
+    NotUtf8 {
+        /// The first byte that is not.
+        offset_bytes: usize,
+    },
+    /// No such command, or not that many texts.
+    UnknownCommand,
+    /// The model cannot be used.
+    Format(FormatError),
+    /// The text has no answer.
+    Pipeline(PipelineError),
+    /// Kernels differ from `scalar`.
+    #[cfg(feature = "kernel-suite")]
+    Kernels(Difference),
+    /// The debugger did not take the text.
+    Console,
+}
+
+impl Failure {
+    /// 1 for a comparison that fails, 2 for bad input, as the `mbert` program has it.
+    pub fn exit_status(&self) -> usize {
+        match self {
+            #[cfg(feature = "kernel-suite")]
+            Self::Kernels(_) => 1,
+            _ => 2,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandTooLong => write!(f, "the command is longer than {COMMAND_BYTES} bytes: shorten the text"),
+            Self::NotUtf8 { offset_bytes } => write!(f, "the command is not UTF-8 from byte {offset_bytes} on"),
+            Self::UnknownCommand => {
+                write!(f, "unknown command: fill-mask TEXT, next-sentence A B or features TEXT")?;
+                if cfg!(feature = "kernel-suite") { write!(f, ", or kernel-suite") } else { Ok(()) }
+            }
+            Self::Format(error) => write!(f, "the model cannot be used: {error}"),
+            Self::Pipeline(error) => error.fmt(f),
+            #[cfg(feature = "kernel-suite")]
+            Self::Kernels(difference) => write!(f, "kernels differ from scalar: {difference:?}"),
+            Self::Console => write!(f, "the debugger did not take the answer"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl From<FormatError> for Failure {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Self {
+        Self::Pipeline(error)
+    }
+}
+
+impl From<ForwardError> for Failure {
+    fn from(error: ForwardError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}
+
+impl From<TokenizerError> for Failure {
+    fn from(error: TokenizerError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}
+
+#[cfg(feature = "kernel-suite")]
+impl From<Difference> for Failure {
+    fn from(difference: Difference) -> Self {
+        Self::Kernels(difference)
+    }
+}
+
+impl From<fmt::Error> for Failure {
+    fn from(_: fmt::Error) -> Self {
+        Self::Console
+    }
+}
