@@ -19,26 +19,38 @@ const TOP_K: usize = 3;
 /// Language and text.
 const TEXTS: [(&str, &str); 13] = [
     ("English", "She opened the [MASK] and went into the house."),
-    ("German", "Paris ist die [MASK] von Frankreich."),
-    ("French", "Paris est la [MASK] de la France."),
-    ("Spanish", "Madrid es la [MASK] de España."),
-    ("Italian", "Roma è la [MASK] d'Italia."),
-    ("Russian", "Москва — [MASK] России."),
-    ("Ukrainian", "Київ — [MASK] України."),
-    ("Arabic", "القاهرة هي [MASK] مصر."),
-    ("Hindi", "दिल्ली भारत की [MASK] है।"),
-    ("Tamil", "சென்னை தமிழ்நாட்டின் [MASK] ஆகும்."),
-    ("Vietnamese", "Hà Nội là thủ [MASK] của Việt Nam."),
-    ("Japanese", "東京は日本の首[MASK]です。"),
-    ("Chinese", "北京是中国的首[MASK]。"),
+    ("German", "Er schüttelte den [MASK] und sagte kein Wort."),
+    ("French", "Il ne savait [MASK] que faire."),
+    ("Spanish", "Abrió la [MASK] y salió a la calle."),
+    ("Italian", "Aprì la [MASK] e uscì."),
+    ("Russian", "Я ничего не [MASK]."),
+    ("Ukrainian", "Вона нічого не [MASK]."),
+    ("Arabic", "ليس [MASK] شيء."),
+    ("Hindi", "उसने कहा [MASK] वह नहीं आएगा।"),
+    ("Tamil", "அவர் ஒரு [MASK] மனிதர்."),
+    ("Vietnamese", "Việt [MASK] là một quốc gia ở Đông Nam Á."),
+    ("Japanese", "東京は日本の[MASK]都です。"),
+    ("Chinese", "我不[MASK]道。"),
 ];
 
 /// Two texts, of which the second may follow the first.
-const PAIRS: [(&str, &str); 4] = [
-    ("She opened the window.", "Outside, the birds were singing."),
-    ("She opened the window.", "The price of copper fell by two percent."),
-    ("Мы долго ждали поезда.", "Наконец он пришёл, и мы сели в вагон."),
-    ("Мы долго ждали поезда.", "Этот закон был принят парламентом в 1998 году."),
+const PAIRS: [(&str, &str); 3] = [
+    (
+        "Alice took the key from the table and opened the little door. Behind the door was a garden, the loveliest garden \
+         she had ever seen.",
+        "Alice knelt down and looked into the garden, but the little door was much too small for her, and she put the key \
+         back on the table.",
+    ),
+    (
+        "Alice took the key from the table and opened the little door. Behind the door was a garden, the loveliest garden \
+         she had ever seen.",
+        "The king was old and had no children. One day a messenger came from the war, and told him that his brother was \
+         dead.",
+    ),
+    (
+        "Дед взял удочку и пошёл на реку. Он долго сидел на берегу, но рыба не клевала.",
+        "К вечеру дед поймал одну маленькую рыбу и понёс её домой с реки.",
+    ),
 ];
 
 /// A text with a mask, and what it is filled with.
