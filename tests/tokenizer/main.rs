@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use random_text::{RandomText, any_text};
 use reference::{Both, vocabulary_of, with_mappings};
 use tokenizers::TruncationStrategy;
+use tokenizers::normalizers::BertNormalizer;
 
 fn check_every_scalar(step: usize) {
     let scalars: Vec<char> = ('\0'..=char::MAX).step_by(step).collect();
@@ -130,16 +131,30 @@ fn special_tokens_in_the_text_become_their_ids() {
 }
 
 #[test]
+fn ideographs_stay_in_their_words_where_they_are_not_set_off() {
+    let tokens = vocabulary_of("abé中国e\u{2F800}\u{4E3D}".chars());
+    for (lower, strip) in [(false, None), (true, None)] {
+        let mut both = Both::new(&tokens, lower, strip);
+        both.config.tokenize_chinese_chars = false;
+        both.reference.with_normalizer(Some(BertNormalizer::new(true, false, strip, lower))).unwrap();
+        for text in ["a中国b 中 É国\u{2F800}", "中\u{301}国"] {
+            both.check(text);
+            both.check_stream(text, &[1, 2, 3, 1], true);
+        }
+    }
+}
+
+#[test]
 fn special_tokens_may_be_spelled_in_any_way() {
     // Letters, spaces, marks, one that starts another, one that starts within another.
-    let special = ["pad", "ünk", "pad it", "<a b>", "b>!"];
+    let special = ["pad", "ünk", "pad it", "<a b>", " b>!"];
     let mut tokens: Vec<String> = special.map(String::from).into();
     tokens.extend(vocabulary_of("adeipt<>b!ünkx\u{308}".chars()));
     for (lower, strip) in [(false, None), (true, None), (true, Some(false))] {
         let both = Both::with_special(special, &tokens, lower, strip);
         for text in [
             "pad it pad itx xpad i pad",
-            "<a b>! <a b >b>! <a  b> <a <a b>",
+            "<a b>! <a b >b>! <a  b> <a b>! <a <a b>",
             "ünk u\u{308}nk ün k",
             "PAD Pad ti pad i",
             "pad\u{308} it",
@@ -182,11 +197,11 @@ fn truncation_keeps_what_the_reference_keeps() {
         (0..tokens).map(|i| if i % word == word - 1 { "x " } else { "y" }).collect::<String>()
     };
     for (strategy, truncation) in strategies {
-        for max_length in [3, 4, 5, 8, 9, 12] {
+        for max_length in [2, 3, 4, 5, 8, 9, 12] {
             let both = Both::new(&tokens, false, None).with_truncation(strategy, max_length);
             for first in 0..16 {
                 both.check_encoding(&text(first, 3), None, truncation, max_length);
-                for second in 0..16 {
+                for second in 0..if max_length < 3 { 0 } else { 16 } {
                     both.check_encoding(&text(first, 3), Some(&text(second, 4)), truncation, max_length);
                     let masks = "[MASK]".repeat(first);
                     both.check_encoding(&masks, Some(&text(second, 5)), truncation, max_length);
@@ -212,6 +227,9 @@ fn windows_of_a_long_text_overlap_like_the_overflow_of_the_reference() {
     let mut ids = [0; 8];
     let result = tokenizer.windows(Some("abc"), 2, Encoding::new(&mut ids), |_| ()).map(|_| ());
     assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens: 9, given_tokens: 8 }));
+    let long = "a".repeat(100);
+    let result = tokenizer.windows(Some(&long), 2, Encoding::new(&mut ids), |_| ()).map(|_| ());
+    assert_eq!(result, Err(TokenizerError::TooManyTokens { needed_tokens: 106, given_tokens: 8 }));
 }
 
 #[test]

@@ -151,6 +151,35 @@ fn texts_in_pieces_are_encoded_and_truncated_like_whole_ones() {
 }
 
 #[test]
+fn a_third_text_is_not_encoded_and_a_failed_one_not_completed() {
+    let both = Both::new(&vocabulary_of('a'..='z'), false, None);
+    let tokenizer = both.ours();
+    let mut ids = [0; 16];
+    let mut encoding = Encoding::new(&mut ids);
+    let mut encoder = tokenizer.encoder(true, Truncation::LongestFirst, &mut encoding).unwrap();
+    for text in ["a", "b", "c"] {
+        encoder.write_bytes(text.as_bytes()).unwrap();
+        encoder.next_text().unwrap();
+    }
+    encoder.finish().unwrap();
+    assert_eq!(encoding.ids(), [2, 5, 3, 7, 3]);
+
+    let mut encoder = tokenizer.encoder(false, Truncation::DoNotTruncate, &mut encoding).unwrap();
+    assert!(encoder.write_bytes(b"ab\xFF").is_err());
+    assert_eq!(encoder.finish(), Err(TokenizerError::InvalidUtf8 { at: 2 }));
+    assert!(encoding.is_empty());
+}
+
+#[test]
+fn the_shortest_list_limits_the_tokens() {
+    let both = Both::new(&vocabulary_of('a'..='z'), false, None);
+    let (mut ids, mut offsets) = ([0; 9], [Offsets::default(); 6]);
+    let mut encoding = Encoding::new(&mut ids).with_offsets(&mut offsets);
+    both.ours().encode("abcdef", Some("abc"), Truncation::LongestFirst, &mut encoding).unwrap();
+    assert_eq!((encoding.len(), encoding.offsets().len()), (6, 6));
+}
+
+#[test]
 fn padding_fills_up_like_the_reference() {
     let mut both = Both::new(&vocabulary_of('a'..='z'), false, None);
     both.reference.with_padding(Some(PaddingParams {

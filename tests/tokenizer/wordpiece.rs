@@ -90,6 +90,8 @@ fn a_word_of_garbage_costs_a_bounded_number_of_reads_per_byte() {
     let mut tokens: Vec<String> = ["a", "##a", "b", "##b"].map(String::from).into();
     tokens.extend((20..100).map(|len| format!("##{}b", "a".repeat(len))));
     tokens.extend((20..100).map(|len| format!("{}b", "a".repeat(len))));
+    // As far from the last token as a node without a link can be.
+    tokens.push(format!("##{}c", "a".repeat(21)));
     let garbage = Both::new(&with_special(&tokens), false, None);
     let words: Vec<String> = (1..=100).map(|len| "a".repeat(len)).collect();
     words.iter().for_each(|word| garbage.check(word));

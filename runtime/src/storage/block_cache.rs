@@ -5,6 +5,9 @@ use core::cell::RefCell;
 use super::{Storage, Unreadable};
 
 /// A device that is read in blocks: SPI flash, an SD card, a file.
+///
+/// Offsets have 32 bits: a source that starts behind the first 4 GiB of a card adds its start itself. A card that is read in
+/// whole blocks only is given to the cache with a size that is a multiple of them.
 pub trait BlockSource {
     /// Why a block could not be read.
     type Error: core::fmt::Debug;
@@ -147,7 +150,9 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
     for CachedSection<'_, D, BLOCKS, BLOCK_BYTES>
 {
     fn bytes(&self) -> u64 {
-        self.bytes.into()
+        // A section that reaches behind the device is cut short.
+        let behind = self.cache.state.borrow().source_bytes.saturating_sub(self.start);
+        self.bytes.min(behind).into()
     }
 
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {

@@ -8,7 +8,7 @@ use super::unicode_tables::{
     COMPATIBILITY_IDEOGRAPHS, DECOMPOSED, DECOMPOSED_SUPPLEMENTARY, KEPT, KEPT_SEQUENCES, LOWER_CASE,
 };
 
-/// Most characters that one character can become: a Hangul syllable's jamo, or an ideograph with two spaces.
+/// Most characters that one character can become: a Hangul syllable's jamo.
 pub const MAX_EXPANSION: usize = 3;
 
 /// The flags of an ASCII character.

@@ -51,7 +51,7 @@ const TEXT_REPLACEMENTS: [(&str, &str); 10] = [
 ];
 
 impl<S: Storage> Tokenizer<S> {
-    /// Writes the text of `ids`, which it leaves out where the vocabulary has no such token.
+    /// Writes the text of `ids`, which it leaves out where the vocabulary has no such token, or an empty one.
     ///
     /// # Errors
     ///
@@ -61,31 +61,30 @@ impl<S: Storage> Tokenizer<S> {
         ids: &[u32],
         skip_special_tokens: bool,
         clean_up: CleanUp,
-        out: &mut impl fmt::Write,
+        out: &mut (impl fmt::Write + ?Sized),
     ) -> Result<(), TokenizerError> {
         let mut first = true;
         let mut text = TextCleaner { out, matched: [0; TEXT_REPLACEMENTS.len()] };
-        let start = if clean_up == CleanUp::Text { 0 } else { TEXT_REPLACEMENTS.len() };
+        let stage = if clean_up == CleanUp::Text { 0 } else { TEXT_REPLACEMENTS.len() };
         for &id in ids {
-            let mut token = [0; MAX_TOKEN_BYTES];
-            let Some(token) = self.vocab.copy_token(id, &mut token)? else { continue };
+            let mut piece = SpacedToken { bytes: [b' '; MAX_TOKEN_BYTES + 1], len: 0 };
+            let Some(token) = self.vocab.copy_token(id, &mut piece.bytes[1..])? else { continue };
             if token.is_empty() || skip_special_tokens && self.special_tokens.contains(token) {
                 continue;
             }
-            let mut piece = Piece { bytes: [0; MAX_TOKEN_BYTES + 1], len: 0 };
-            match token.strip_prefix(CONTINUATION_PREFIX).filter(|_| !first) {
-                Some(continuation) => piece.extend(continuation),
-                None if first => piece.extend(token),
-                None => {
-                    piece.extend(b" ");
-                    piece.extend(token);
-                }
-            }
+            let end = 1 + token.len();
+            let start = match token.starts_with(CONTINUATION_PREFIX) {
+                _ if first => 1,
+                true => 1 + CONTINUATION_PREFIX.len(),
+                false => 0,
+            };
+            piece.bytes.copy_within(start..end, 0);
+            piece.len = end - start;
             if clean_up != CleanUp::Nothing {
                 REPLACEMENTS.iter().for_each(|(from, to)| piece.replace(from, to));
             }
             let mut chars = piece.bytes[..piece.len].utf8_chunks().flat_map(|chunk| chunk.valid().chars());
-            chars.try_for_each(|c| text.feed(start, c))?;
+            chars.try_for_each(|c| text.feed(stage, c))?;
             first = false;
         }
         text.finish()?;
@@ -94,13 +93,13 @@ impl<S: Storage> Tokenizer<S> {
 }
 
 /// Replaces in a text that passes through, in one pass.
-struct TextCleaner<'o, W> {
+struct TextCleaner<'o, W: ?Sized> {
     out: &'o mut W,
     /// How many characters of each pattern were read last and are not handed on yet.
     matched: [u8; TEXT_REPLACEMENTS.len()],
 }
 
-impl<W: fmt::Write> TextCleaner<'_, W> {
+impl<W: fmt::Write + ?Sized> TextCleaner<'_, W> {
     /// Takes a character that has passed the replacements before `stage`.
     fn feed(&mut self, stage: usize, c: char) -> fmt::Result {
         let Some(&(from, to)) = TEXT_REPLACEMENTS.get(stage) else { return self.out.write_char(c) };
@@ -117,7 +116,7 @@ impl<W: fmt::Write> TextCleaner<'_, W> {
             if matched == 0 {
                 return self.feed(stage + 1, c);
             }
-            // No pattern contains its own start, so what was matched is handed on whole.
+            // No start of a pattern is found within it, so what was matched is handed on whole.
             self.matched[stage] = 0;
             from[..matched].chars().try_for_each(|c| self.feed(stage + 1, c))?;
         }
@@ -133,19 +132,12 @@ impl<W: fmt::Write> TextCleaner<'_, W> {
 }
 
 /// A token and the space before it.
-struct Piece {
+struct SpacedToken {
     bytes: [u8; MAX_TOKEN_BYTES + 1],
     len: usize,
 }
 
-impl Piece {
-    /// Cuts off what finds no room, which only a damaged vocabulary asks for.
-    fn extend(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[..bytes.len().min(self.bytes.len() - self.len)];
-        self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
+impl SpacedToken {
     /// Replaces every `from` by `to`, which is not longer, from left to right.
     fn replace(&mut self, from: &[u8], to: &[u8]) {
         let (mut read, mut written) = (0, 0);

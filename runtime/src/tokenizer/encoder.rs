@@ -73,6 +73,7 @@ impl<S: Storage> Tokenizer<S> {
         truncation: Truncation,
         encoding: &'e mut Encoding<'b>,
     ) -> Result<Encoder<'t, 'e, 'b, S>, TokenizerError> {
+        encoding.clear();
         let room = room_for_text(encoding.room(), is_pair)?;
         // The reference stops reading a text that is long enough in any case, and decides which of two is the longer by
         // what it has seen.
@@ -126,18 +127,19 @@ impl<S: Storage> Encoder<'_, '_, '_, S> {
     ///
     /// If the text is not UTF-8 or has 4 GiB or more, or the vocabulary cannot be read.
     pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), TokenizerError> {
-        self.stream.write_bytes(bytes, |token| self.assembly.token(token))
+        let result = self.stream.write_bytes(bytes, |token| self.assembly.token(token));
+        result.inspect_err(|&error| _ = self.error.get_or_insert(error))
     }
 
-    /// Ends the first text; what follows is the second. Without a pair, that is not encoded.
+    /// Ends the first text; what follows is the second. Without a pair that is not encoded, nor is a third text.
     ///
     /// # Errors
     ///
     /// If the text ends within a character, or the vocabulary cannot be read.
     pub fn next_text(&mut self) -> Result<(), TokenizerError> {
-        self.write_last("")?;
+        let result = self.write_last("");
         self.assembly.next_text();
-        Ok(())
+        result.inspect_err(|&error| _ = self.error.get_or_insert(error))
     }
 
     fn write_last(&mut self, text: &str) -> Result<(), TokenizerError> {
@@ -240,8 +242,8 @@ impl Assembly<'_, '_> {
     }
 
     fn next_text(&mut self) {
+        self.is_closed = self.is_second || !self.is_pair;
         self.is_second = true;
-        self.is_closed = !self.is_pair;
         if self.is_closed {
             self.enough = 0;
         }
@@ -251,7 +253,7 @@ impl Assembly<'_, '_> {
     /// How many tokens of each text stay.
     fn shares(&self) -> (usize, usize) {
         let ([first, second], room) = (self.counts, self.room);
-        if first + second <= room {
+        if first.saturating_add(second) <= room {
             return (first, second);
         }
         let half = room / 2;
@@ -270,13 +272,14 @@ impl Assembly<'_, '_> {
 
     fn finish<S: Storage>(self, tokenizer: &Tokenizer<S>) -> Result<(), TokenizerError> {
         let ([first, second], room) = (self.counts, self.room);
-        if first + second > room {
-            let excess_tokens = first + second - room;
+        let tokens = first.saturating_add(second);
+        if tokens > room {
+            let excess_tokens = tokens - room;
             let given_tokens = self.encoding.room();
             let nothing_left = |text_tokens| Err(TokenizerError::NothingLeft { excess_tokens, text_tokens });
             match self.truncation {
                 Truncation::DoNotTruncate => {
-                    let needed_tokens = given_tokens + excess_tokens;
+                    let needed_tokens = given_tokens.saturating_add(excess_tokens);
                     return Err(TokenizerError::TooManyTokens { needed_tokens, given_tokens });
                 }
                 // Room for the special tokens alone: the reference empties both texts then, whichever may be shortened.

@@ -30,8 +30,9 @@ pub struct Encoding<'b> {
     attention_mask: &'b mut [u8],
     offsets: &'b mut [Offsets],
     word_ids: &'b mut [u32],
-    /// Whether more than ids was asked for.
+    /// Whether more than ids was asked for, and the room in the shortest list of it.
     has_more: bool,
+    shortest: usize,
     len: usize,
     /// Tokens of the first text.
     first_len: usize,
@@ -40,31 +41,35 @@ pub struct Encoding<'b> {
 impl<'b> Encoding<'b> {
     /// Takes room for ids.
     pub fn new(ids: &'b mut [u32]) -> Self {
-        Self { ids, ..Self::default() }
+        Self { ids, shortest: usize::MAX, ..Self::default() }
     }
 
-    /// Asks for token types, as many as there is room for.
+    /// Asks for token types. Like each list, it limits how many tokens there is room for.
     #[must_use]
     pub fn with_token_type_ids(self, token_type_ids: &'b mut [u8]) -> Self {
-        Self { token_type_ids, has_more: true, ..self }
+        let shortest = self.shortest.min(token_type_ids.len());
+        Self { token_type_ids, has_more: true, shortest, ..self }
     }
 
-    /// Asks for an attention mask, as long as there is room for.
+    /// Asks for an attention mask.
     #[must_use]
     pub fn with_attention_mask(self, attention_mask: &'b mut [u8]) -> Self {
-        Self { attention_mask, ..self }
+        let shortest = self.shortest.min(attention_mask.len());
+        Self { attention_mask, shortest, ..self }
     }
 
-    /// Asks for offsets, as many as there is room for.
+    /// Asks for offsets.
     #[must_use]
     pub fn with_offsets(self, offsets: &'b mut [Offsets]) -> Self {
-        Self { offsets, has_more: true, ..self }
+        let shortest = self.shortest.min(offsets.len());
+        Self { offsets, has_more: true, shortest, ..self }
     }
 
-    /// Asks for word ids, as many as there is room for.
+    /// Asks for word ids.
     #[must_use]
     pub fn with_word_ids(self, word_ids: &'b mut [u32]) -> Self {
-        Self { word_ids, has_more: true, ..self }
+        let shortest = self.shortest.min(word_ids.len());
+        Self { word_ids, has_more: true, shortest, ..self }
     }
 
     /// Number of tokens.
@@ -115,9 +120,15 @@ impl<'b> Encoding<'b> {
         }
     }
 
-    /// How many tokens there is room for.
+    /// How many tokens there is room for: as many as the shortest of the lists that were asked for holds.
     pub(super) fn room(&self) -> usize {
-        self.ids.len()
+        self.ids.len().min(self.shortest)
+    }
+
+    /// Forgets what was encoded before.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.first_len = 0;
     }
 
     /// Writes a token where there is room for it.

@@ -45,6 +45,7 @@ use crate::config::TokenizerConfig;
 use crate::storage::Storage;
 use normalizer::Steps;
 use special_tokens::SpecialTokens;
+use unicode_tables::SPACE;
 
 /// A token of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +83,13 @@ impl<S: Storage> Tokenizer<S> {
     ///
     /// # Errors
     ///
-    /// If the vocabulary lacks one of the special tokens, or cannot be read.
+    /// If the vocabulary lacks one of the special tokens, or cannot be read, or one is longer than [`MAX_SPELLING_BYTES`].
     pub fn new(vocab: Vocab<S>, config: TokenizerConfig) -> Result<Self, TokenizerError> {
         let special_tokens = SpecialTokens::new(&vocab, &config)?;
         let steps = Steps::new(&config);
         let stops = steps.changed() | steps.splits();
-        let special_tokens_stop_words = special_tokens.first_classes().all(|class| class & stops != 0);
+        // One that starts with a space is not looked for where a space ends a word.
+        let special_tokens_stop_words = special_tokens.first_classes().all(|class| class & stops & !SPACE != 0);
         Ok(Self { vocab, config, steps, special_tokens, changed: steps.changed(), stops, special_tokens_stop_words })
     }
 

@@ -54,7 +54,7 @@ impl Steps {
         }
     }
 
-    /// The classes of characters that these steps change. Others that neither split words pass as they are.
+    /// The classes of characters that these steps change.
     pub fn changed(self) -> u8 {
         let mut changed = REMOVED;
         if self.strip_accents {

@@ -97,7 +97,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
             Err(error) => {
                 let (valid, rest) = bytes.split_at(error.valid_up_to());
                 if error.error_len().is_some() {
-                    let at = self.position as usize + valid.len();
+                    let at = (self.position as usize).saturating_add(valid.len());
                     return Err(TokenizerError::InvalidUtf8 { at });
                 }
                 // It was just found valid.
@@ -128,7 +128,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     ///
     /// # Errors
     ///
-    /// If the text ends within a character, or the vocabulary cannot be read.
+    /// If the text ends within a character, or the vocabulary cannot be read. The stream is then of no more use.
     pub fn finish(&mut self, sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
         self.write_last("", sink)
     }
@@ -151,7 +151,8 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     fn run(&mut self, text: &str, is_last: bool, sink: &mut impl FnMut(Token)) -> Result<(), TokenizerError> {
         let piece = Piece { text, start: self.position, is_last };
         let end = u32::try_from(text.len()).ok().and_then(|bytes| self.position.checked_add(bytes));
-        self.position = end.ok_or(TokenizerError::TextTooLong { bytes: self.position as usize + text.len() })?;
+        self.position =
+            end.ok_or(TokenizerError::TextTooLong { bytes: (self.position as usize).saturating_add(text.len()) })?;
         let mut at = 0;
         while at < text.len() {
             if self.tokenizer.special_tokens_stop_words && self.is_clean() {

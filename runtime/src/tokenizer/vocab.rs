@@ -32,7 +32,7 @@
 //! farther behind its last token has a link, which says what those bytes come to: the tokens to take, and the node
 //! from which to go on without reading anything again (the failure links and pops of Song and others, "Fast WordPiece
 //! Tokenization", 2021, for the few nodes that need them). So a word of n bytes costs at most
-//! (2 + [`MAX_REREAD_BYTES`]) · n reads of units, whatever the vocabulary holds and the word is made of.
+//! (3 + [`MAX_REREAD_BYTES`]) · n reads of units and links, whatever the vocabulary holds and the word is made of.
 //!
 //! | words of a link | content                                                                                    |
 //! |-----------------|--------------------------------------------------------------------------------------------|
@@ -42,8 +42,8 @@
 //!
 //! # What it costs
 //!
-//! The section of bert-base-multilingual-cased (119,547 tokens) has 2.5 MB. A byte of text costs about 0.9 reads
-//! of units; through a cache of eight blocks of 512 bytes a token costs about 3 blocks.
+//! The section of bert-base-multilingual-cased (119,547 tokens) has 2.5 MB. A byte of text costs 1.2
+//! reads; through a cache of eight blocks of 512 bytes a token costs 2.5 blocks.
 //! `cargo bench -p mbert-tests --bench tokenizer` prints both.
 //!
 //! Nothing read from the section is trusted: what lies outside reads as 0, and every step of a search consumes a byte

@@ -32,7 +32,7 @@ struct Window<'b, F> {
 }
 
 impl<S: Storage> Tokenizer<S> {
-    /// Encodes a text that is given in pieces and may have any length, in windows that overlap by `stride` tokens, and
+    /// Encodes a text that is given in pieces, below 4 GiB in all, in windows that overlap by `stride` tokens, and
     /// hands each to `each`. `first`, a question say, stands before it in every window.
     ///
     /// ```
@@ -52,14 +52,16 @@ impl<S: Storage> Tokenizer<S> {
     ///
     /// # Errors
     ///
-    /// If a window has no room for more than `stride` tokens of the text that is cut.
-    pub fn windows<'t, 'b, F: FnMut(&mut Encoding<'b>)>(
+    /// If a window has no room for `first`, the special tokens and more than `stride` tokens of the text that is cut, or the
+    /// vocabulary cannot be read.
+    pub fn windows<'t, 'b, F: FnMut(&Encoding<'b>)>(
         &'t self,
         first: Option<&str>,
         stride: usize,
         mut encoding: Encoding<'b>,
         each: F,
     ) -> Result<Windows<'t, 'b, S, F>, TokenizerError> {
+        encoding.clear();
         let given_tokens = encoding.room();
         let mut room = room_for_text(given_tokens, first.is_some())?;
         let mut stream = self.stream();
@@ -74,7 +76,8 @@ impl<S: Storage> Tokenizer<S> {
             room = room.saturating_sub(count);
         }
         if room <= stride {
-            let needed_tokens = (given_tokens - room).saturating_add(stride).saturating_add(1);
+            let special = if first.is_some() { 3 } else { 2 };
+            let needed_tokens = stride.saturating_add(special + count + 1);
             return Err(TokenizerError::TooManyTokens { needed_tokens, given_tokens });
         }
         let window = Window { encoding, each, first: first.map(|_| count), room, stride, count: 0 };
@@ -82,14 +85,15 @@ impl<S: Storage> Tokenizer<S> {
     }
 }
 
-impl<'b, S: Storage, F: FnMut(&mut Encoding<'b>)> Windows<'_, 'b, S, F> {
+impl<'b, S: Storage, F: FnMut(&Encoding<'b>)> Windows<'_, 'b, S, F> {
     /// Goes on with a piece of the text, which may be cut within a character.
     ///
     /// # Errors
     ///
     /// If the text is not UTF-8 or has 4 GiB or more, or the vocabulary cannot be read.
     pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), TokenizerError> {
-        self.stream.write_bytes(bytes, |token| self.window.token(self.tokenizer, token))
+        let result = self.stream.write_bytes(bytes, |token| self.window.token(self.tokenizer, token));
+        result.inspect_err(|&error| _ = self.error.get_or_insert(error))
     }
 
     /// Hands out the last window. A text without tokens has one, too.
@@ -107,7 +111,7 @@ impl<'b, S: Storage, F: FnMut(&mut Encoding<'b>)> Windows<'_, 'b, S, F> {
     }
 }
 
-impl<'b, S: Storage, F: FnMut(&mut Encoding<'b>)> fmt::Write for Windows<'_, 'b, S, F> {
+impl<'b, S: Storage, F: FnMut(&Encoding<'b>)> fmt::Write for Windows<'_, 'b, S, F> {
     /// Fails where [`write_bytes`](Windows::write_bytes) does; [`finish`](Windows::finish) then says why.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let result = self.stream.write(text, |token| self.window.token(self.tokenizer, token));
@@ -118,7 +122,7 @@ impl<'b, S: Storage, F: FnMut(&mut Encoding<'b>)> fmt::Write for Windows<'_, 'b,
     }
 }
 
-impl<'b, F: FnMut(&mut Encoding<'b>)> Window<'b, F> {
+impl<'b, F: FnMut(&Encoding<'b>)> Window<'b, F> {
     /// Where the text that is cut starts.
     fn start(&self) -> usize {
         self.first.map_or(1, |first| first + 2)
@@ -141,6 +145,6 @@ impl<'b, F: FnMut(&mut Encoding<'b>)> Window<'b, F> {
             None => (self.count, None),
         };
         self.encoding.finish(&tokenizer.config, first, second);
-        (self.each)(&mut self.encoding);
+        (self.each)(&self.encoding);
     }
 }

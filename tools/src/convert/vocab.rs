@@ -21,7 +21,7 @@ const OPEN_BLOCKS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildVocabularyError {
-    /// There are none, or more than ids.
+    /// There are none, or more than [`MAX_TOKENS`].
     TokenCount {
         /// The number given.
         found: usize,
@@ -63,7 +63,7 @@ pub fn parse_vocab_txt(text: &str) -> Vec<&str> {
 /// Builds the section from the tokens in the order of their ids.
 ///
 /// A token given twice belongs to the later id, as in the reference; the earlier id stays, is never produced, and
-/// decodes as nothing. The same holds for an empty token. Tokens with a byte 0 can be decoded but not found: cleaned
+/// decodes as nothing. An empty token decodes as nothing, too, where the reference puts a space. Tokens with a byte 0 can be decoded but not found: cleaned
 /// text has none.
 ///
 /// # Errors

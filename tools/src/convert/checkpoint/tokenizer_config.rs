@@ -52,6 +52,9 @@ pub fn read_tokenizer_config(
         sep_token_id: sources.special_id("sep_token", "[SEP]")?,
         mask_token_id: sources.special_id("mask_token", "[MASK]")?,
     };
+    if let Some(tokenizer_json) = tokenizer_json {
+        note_what_tokenizer_json_adds(tokenizer_json, &tokenizer, vocabulary, notes);
+    }
     if !sources.defaults.is_empty() {
         notes.push(format!("not given, so transformers' defaults: {}", sources.defaults.join(", ")));
     }
@@ -70,6 +73,34 @@ fn note_what_differs(config: &Object, notes: &mut Vec<String>) {
     }
     if config.get("never_split").and_then(Value::as_array).is_some_and(|tokens| !tokens.is_empty()) {
         notes.push("never_split is ignored: its tokens are split like others".into());
+    }
+}
+
+/// The same for what only `tokenizer.json` can say.
+fn note_what_tokenizer_json_adds(
+    tokenizer_json: &TokenizerJson,
+    tokenizer: &TokenizerConfig,
+    vocabulary: &[String],
+    notes: &mut Vec<String>,
+) {
+    let special = [
+        tokenizer.pad_token_id,
+        tokenizer.unk_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.mask_token_id,
+    ];
+    let is_special = |token: &str| special.iter().any(|&id| vocabulary[id as usize] == token);
+    let added: Vec<&str> = tokenizer_json.added_tokens().filter(|token| !is_special(token)).collect();
+    if !added.is_empty() {
+        notes.push(format!("added tokens are found as ordinary words only: {}", added.join(", ")));
+    }
+    let normalizer = bert_normalizer(&tokenizer_json.normalizer);
+    if normalizer.and_then(|normalizer| normalizer.get("clean_text")).and_then(Value::as_bool) == Some(false) {
+        notes.push("clean_text is false: control characters are dropped nevertheless".into());
+    }
+    if let Some(chars) = tokenizer_json.max_input_chars_per_word().filter(|&chars| chars != 100) {
+        notes.push(format!("max_input_chars_per_word is {chars}: words of more than 100 characters are unknown"));
     }
 }
 

@@ -19,6 +19,18 @@ pub struct TokenizerJson {
     added_tokens: Vec<AddedToken>,
 }
 
+impl TokenizerJson {
+    /// Tokens that the reference cuts out of the text before it is split into words.
+    pub fn added_tokens(&self) -> impl Iterator<Item = &str> {
+        self.added_tokens.iter().map(|token| token.content.as_str())
+    }
+
+    /// Longest word in characters, if that is given.
+    pub fn max_input_chars_per_word(&self) -> Option<u64> {
+        self.model.get("max_input_chars_per_word")?.as_u64()
+    }
+}
+
 #[derive(Deserialize)]
 struct AddedToken {
     id: u64,
