@@ -145,3 +145,17 @@ fn a_vocabulary_that_has_no_continuation_splits_no_word() {
     }
     assert!(build_vocabulary(&tokens).unwrap().len() < 4096);
 }
+
+#[test]
+fn a_child_that_is_not_there_is_looked_for_among_the_units() {
+    // Found by fuzzing: what lies behind the units once had the label of a child that the last block would have held.
+    let token = format!("L]C{}<<<<<B<{}<<<<<{}", "f".repeat(11), "\u{FFFD}".repeat(4), "f".repeat(16));
+    let both = Both::new(&with_special(&[String::new(), token]), false, None);
+    both.check("l<<<<<====<<=<==<%<");
+    for len in 1..40 {
+        let both = Both::new(&with_special(&["x".repeat(len)]), false, None);
+        for c in '!'..='~' {
+            both.check(&format!("{c}x{c}"));
+        }
+    }
+}

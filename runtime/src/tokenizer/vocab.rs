@@ -15,7 +15,7 @@
 //! # The trie
 //!
 //! A double array over the tokens' bytes, `##` included. A node is a 32-bit unit; its child for byte `b` is the unit
-//! at `base XOR b`, if that unit's label is `b`.
+//! at `base XOR b`, if that unit's label is `b`. There are whole blocks of 256 units, so that this is always one of them.
 //!
 //! | bits   | of an inner unit                             | of a leaf                                    |
 //! |--------|----------------------------------------------|----------------------------------------------|

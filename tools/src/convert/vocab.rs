@@ -229,8 +229,7 @@ impl<'a> DoubleArray<'a> {
             array.place(sorted, 0, 0, 0)?;
         }
         let words = array.write_links()?;
-        let end = array.used.iter().rposition(|&used| used).map_or(0, |last| last + 1);
-        array.units.truncate(end);
+        // Free units at the end stay: a child that is looked for lies in the block of its base, whether it is there or not.
         Ok((array.units, words))
     }
 
