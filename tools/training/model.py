@@ -31,16 +31,17 @@ def create(size, vocabulary_size, seed=0):
     return model
 
 
-def attend(q, k, v):
+def attend(q, k, v, bias=None):
     """softmax(q kT / sqrt(d)) v as plain products: on a CPU the fused kernel's backward pass takes twice as long."""
     *_, length, width = q.shape
     q, k, v = (x.reshape(-1, length, width) for x in (q * width**-0.5, k, v))
     with torch.autocast("cpu", enabled=False):
-        return torch.bmm(torch.softmax(torch.bmm(q, k.mT), -1), v)
+        scores = torch.bmm(q, k.mT)
+        return torch.bmm(torch.softmax(scores if bias is None else scores + bias.to(scores.dtype), -1), v)
 
 
-def encode(model, ids, types):
-    """Final hidden states [batch, length, hidden]. The examples of a batch are of one length, so nothing is masked out."""
+def encode(model, ids, types, padded=False):
+    """Final hidden states [batch, length, hidden]. The examples of a batch are of one length, unless said to be padded with id 0."""
     bert = model.bert
     batch, length = ids.shape
     embeddings = bert.embeddings
@@ -49,12 +50,13 @@ def encode(model, ids, types):
     if torch.is_autocast_enabled("cpu"):
         x = x.to(torch.bfloat16)
     heads = model.config.num_attention_heads
+    bias = torch.where(ids == 0, -1e4, 0.0)[:, None].repeat_interleave(heads, 0) if padded else None
     for layer in bert.encoder.layer:
         attention = layer.attention
         parts = (attention.self.query, attention.self.key, attention.self.value)
         qkv = F.linear(x, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
         q, k, v = qkv.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v).view(batch, heads, length, -1).transpose(1, 2).reshape(batch, length, -1)
+        mixed = attend(q, k, v, bias).view(batch, heads, length, -1).transpose(1, 2).reshape(batch, length, -1)
         x = attention.output.LayerNorm(x + attention.output.dense(mixed))
         x = layer.output.LayerNorm(x + layer.output.dense(F.gelu(layer.intermediate.dense(x))))
     return x

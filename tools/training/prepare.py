@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--coverage", type=float, default=0.9995, help="share of the characters that the alphabet covers")
     parser.add_argument("--languages", nargs="+", default=corpus.LANGUAGES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--validation-out", type=Path, help="folder for LANG.txt: validation lines, one sentence a line")
+    parser.add_argument("--validation-out", type=Path, help="folder for LANG.txt (validation lines, one sentence a line) and LANG.docs.txt")
     arguments = parser.parse_args()
     started = time.time()
     languages = sorted(arguments.languages)
@@ -64,6 +64,8 @@ def main():
         for language in languages:
             chosen = validation_lines(*parts[language]["validation"])
             (arguments.validation_out / f"{language}.txt").write_text("".join(line + "\n" for line in chosen), encoding="utf-8")
+            documents = ("\n".join(document) + "\n" for _, document in parts[language]["validation"][1])
+            (arguments.validation_out / f"{language}.docs.txt").write_text("\n".join(documents), encoding="utf-8")
     texts = {
         language: parts[language]["training"][0] + [line for _, document in parts[language]["training"][1] for line in document]
         for language in languages

@@ -17,6 +17,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 
+import distil
 import examples
 import model as bert
 import optimizer
@@ -24,9 +25,10 @@ import vocabulary
 from corpus import LANGUAGES
 
 
-def losses(model, batch, random, vocabulary_size, nsp_weight=1.0):
-    """Sum of both losses, and the counts that the log wants."""
-    ids, types, labels = batch
+def losses(model, batch, random, vocabulary_size, nsp_weight=1.0, teacher=None):
+    """Sum of both losses, of the teacher's too where there is one, and the counts that the log wants."""
+    lessons = teacher and teacher.lessons(batch)
+    ids, types, labels = teacher.student_batch(batch) if teacher else batch
     corrupted, positions = examples.mask(ids, vocabulary_size, random)
     targets = torch.from_numpy(ids.reshape(-1)[positions])
     hidden = bert.encode(model, torch.from_numpy(corrupted), torch.from_numpy(types))
@@ -36,8 +38,10 @@ def losses(model, batch, random, vocabulary_size, nsp_weight=1.0):
     loss = mlm
     labelled = torch.from_numpy(labels)
     pairs = int((labelled >= 0).sum())
+    relation = bert.next_sentence(model, hidden).float()
+    if lessons:
+        loss = loss + teacher.loss(model.projection, hidden, relation, lessons, labels)
     if pairs:
-        relation = bert.next_sentence(model, hidden).float()
         nsp = F.cross_entropy(relation, labelled, ignore_index=examples.NO_LABEL)
         loss = loss + nsp_weight * nsp
         count |= {"pairs": pairs, "nsp": nsp.item() * pairs, "nsp_hit": (relation.argmax(-1) == labelled).sum().item()}
@@ -89,6 +93,10 @@ class Worker:
         lengths = tuple(pair for pair in ((128, 0.8), (256, 0.12), (512, 0.08)) if pair[0] <= self.model.config.max_position_embeddings)
         self.stream = examples.Stream(arguments.prepared, arguments.languages, seed=seed, batch_tokens=arguments.micro_batch, lengths=lengths)
         self.random = np.random.default_rng(seed)
+        self.teacher = None
+        if arguments.teacher:
+            self.teacher = distil.Teacher(arguments.teacher, arguments.teacher_prepared, arguments.prepared, arguments.languages)
+            self.teacher.watch(self.stream)
 
     def state(self):
         optimizers = {i: o.state_dict() for i, o in self.optimizers.items()}
@@ -108,7 +116,7 @@ class Worker:
         for _ in range(self.arguments.micro_batches):
             batch = self.stream.batch()
             with torch.autocast("cpu", torch.bfloat16):
-                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight)
+                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight, self.teacher)
             loss.backward()
             counts += torch.tensor([count.get(name, batch[0].size if name == "tokens" else 0) for name in COUNTS])
         self.shared["barrier"].wait()
@@ -155,6 +163,8 @@ def main():
     parser.add_argument("--lr-rest", type=float, default=1.5e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--nsp-weight", type=float, default=1.0)
+    parser.add_argument("--teacher", type=Path, help="checkpoint.pt of the model to learn from")
+    parser.add_argument("--teacher-prepared", type=Path, help="the PREPARED that the teacher was trained on")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -162,6 +172,9 @@ def main():
 
     size = len(vocabulary.read(arguments.prepared / "vocab.txt"))
     model = bert.create(arguments.size, size, arguments.seed)
+    if arguments.teacher:
+        width = torch.load(arguments.teacher, weights_only=False, mmap=True)["model"]["bert.pooler.dense.bias"].numel()
+        model.projection = torch.nn.Linear(model.config.hidden_size, width)
     model.share_memory()
     shared = {
         "model": model, "vocabulary": size, "barrier": multiprocessing.Barrier(arguments.workers),
