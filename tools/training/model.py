@@ -1,5 +1,7 @@
 """The reference's BertForPreTraining as the holder of the weights, and a forward pass of our own that is faster on a CPU."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertForPreTraining
@@ -18,16 +20,36 @@ def config(size, vocabulary_size):
 
 
 def create(size, vocabulary_size, seed=0):
+    """A model with the reference's random weights, but for a start that spares a short training the discovery of the obvious.
+
+    Positions start as sinusoids. In the first two layers one head attends to the token before and one to the token behind, and in
+    the others query equals key, so that a token attends to its like, in the other segment too. All of it is trained like the rest.
+    """
     torch.manual_seed(seed)
     model = BertForPreTraining(config(size, vocabulary_size))
-    # In the first two layers a query starts out equal to its key, at half of the heads and somewhat larger: a token then looks at
-    # its like, in the other segment too, and the next-sentence task need not discover this by luck.
+    first = model.bert.encoder.layer[0].attention.self
+    pairs, head = model.config.hidden_size // 2, first.attention_head_size
+    # As many frequencies as a head has room for are spread evenly, which tells neighbours apart; the others tell far from near.
+    near = torch.linspace(0, math.pi, head // 2 + 2)[1:-1]
+    far = torch.exp(torch.linspace(0, math.log(1 / model.config.max_position_embeddings), pairs - len(near)))
+    angle = torch.arange(model.config.max_position_embeddings)[:, None] * torch.cat([near, far])
+    scale = model.config.initializer_range
+    # What makes the score of a match about 5, whatever the widths: the normalised input has entries of size 1, half of it position.
+    sharp_turn = (5 / (head**0.5 / 2)) ** 0.5
+    sharp_like = (5 / (head**0.5 * scale**2 * model.config.hidden_size)) ** 0.5
     with torch.no_grad():
+        model.bert.embeddings.position_embeddings.weight.copy_(scale * 2**0.5 * torch.stack([angle.cos(), angle.sin()], -1).flatten(1))
         for layer in model.bert.encoder.layer[:2]:
-            attention = layer.attention.self
-            half = attention.attention_head_size * max(1, attention.num_attention_heads // 2)
-            attention.query.weight[:half] *= 1.7
-            attention.key.weight[:half] = attention.query.weight[:half]
+            query, key = layer.attention.self.query.weight, layer.attention.self.key.weight
+            for which, offset in enumerate((-1, 1)):
+                rows = slice(which * head, (which + 1) * head)
+                # Turned by an offset, a query is most like the key of the token so far away.
+                cos, sin = (offset * near).cos(), (offset * near).sin()
+                turn = torch.block_diag(*torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1))
+                query[rows] += sharp_turn * torch.nn.functional.pad(turn, (0, query.shape[1] - head))
+                key[rows] += sharp_turn * torch.eye(head, key.shape[1])
+            query[2 * head :] *= sharp_like
+            key[2 * head :] = query[2 * head :]
     return model
 
 

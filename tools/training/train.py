@@ -71,6 +71,14 @@ def rate(progress, warm_up=0.02):
     return min(progress / warm_up, max((1 - progress) / (1 - warm_up), 0.005))
 
 
+def frequencies(stream, size):
+    """The share of each token in what the stream will give."""
+    total = np.zeros(size)
+    for language, (unordered, ordered) in zip(stream.languages, stream.targets):
+        total += np.bincount(language.tokens, minlength=size) * (unordered + ordered) / len(language.tokens)
+    return total + 1e-7
+
+
 COUNTS = ("masked", "mlm", "hit", "pairs", "nsp", "nsp_hit", "tokens")
 
 
@@ -113,10 +121,13 @@ class Worker:
         for gradient in self.shared["gradients"][self.rank]:
             gradient.zero_()
         counts = self.shared["counts"][self.rank]
-        for _ in range(self.arguments.micro_batches):
+        for turn in range(self.arguments.micro_batches):
             batch = self.stream.batch()
+            taught = self.teacher and turn % self.arguments.lesson_every == 0
+            if self.teacher and not taught:
+                batch = self.teacher.student_batch(batch)
             with torch.autocast("cpu", torch.bfloat16):
-                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight, self.teacher)
+                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight, self.teacher if taught else None)
             loss.backward()
             counts += torch.tensor([count.get(name, batch[0].size if name == "tokens" else 0) for name in COUNTS])
         self.shared["barrier"].wait()
@@ -165,6 +176,7 @@ def main():
     parser.add_argument("--nsp-weight", type=float, default=1.0)
     parser.add_argument("--teacher", type=Path, help="checkpoint.pt of the model to learn from")
     parser.add_argument("--teacher-prepared", type=Path, help="the PREPARED that the teacher was trained on")
+    parser.add_argument("--lesson-every", type=int, default=1, help="micro-batches: the teacher costs more than the student")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -175,6 +187,10 @@ def main():
     if arguments.teacher:
         width = torch.load(arguments.teacher, weights_only=False, mmap=True)["model"]["bert.pooler.dense.bias"].numel()
         model.projection = torch.nn.Linear(model.config.hidden_size, width)
+    stream = examples.Stream(arguments.prepared, arguments.languages)
+    with torch.no_grad():  # or the first thousand steps would go into learning how frequent each token is
+        model.cls.predictions.bias.copy_(torch.from_numpy(np.log(frequencies(stream, size))))
+    del stream
     model.share_memory()
     shared = {
         "model": model, "vocabulary": size, "barrier": multiprocessing.Barrier(arguments.workers),
