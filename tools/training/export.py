@@ -56,13 +56,11 @@ def export(checkpoint, vocab, directory, validation, languages=("en", "ru", "ar"
     # The decoder is the word embeddings: stored once.
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
     save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}, directory / "model.safetensors", {"format": "pt"})
-    config = model.config.to_diff_dict()
-    for field in ("transformers_version", "dtype", "torch_dtype"):
-        config.pop(field, None)
-    config |= {"architectures": ["BertForPreTraining"], "model_type": "bert", "dtype": "float16"}
-    config |= {k: getattr(model.config, k) for k in (
+    config = {"architectures": ["BertForPreTraining"], "model_type": "bert", "dtype": "float16"}
+    config |= {name: getattr(model.config, name) for name in (
         "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "hidden_size", "initializer_range", "intermediate_size",
-        "layer_norm_eps", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "pad_token_id", "type_vocab_size", "vocab_size",
+        "layer_norm_eps", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "pad_token_id", "tie_word_embeddings",
+        "type_vocab_size", "vocab_size",
     )}  # fmt: skip
     (directory / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     longest = model.config.max_position_embeddings

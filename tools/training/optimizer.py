@@ -43,14 +43,17 @@ class Muon(torch.optim.Optimizer):
 
 
 def create(model, lr_matrices, lr_rest, weight_decay):
+    """The optimizers, each of its own parameters, so that processes can share the work. Muon's is most of it, hence in two."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
         if ".encoder.layer." in name and parameter.ndim == 2:
             matrices.append(parameter)
         else:
             (decayed if parameter.ndim == 2 else plain).append(parameter)
+    half = len(matrices) // 2
     return [
-        Muon(matrices, lr=lr_matrices, weight_decay=weight_decay),
+        Muon(matrices[:half], lr=lr_matrices, weight_decay=weight_decay),
+        Muon(matrices[half:], lr=lr_matrices, weight_decay=weight_decay),
         torch.optim.AdamW(
             [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
             lr=lr_rest, betas=(0.9, 0.98), eps=1e-8,
