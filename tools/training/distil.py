@@ -39,7 +39,7 @@ class Teacher:
     def __init__(self, checkpoint, prepared, student_prepared, languages):
         state = torch.load(checkpoint, weights_only=False, mmap=True)
         self.model = bert.create(state["size"], state["vocabulary"])
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name.startswith(("bert.", "cls."))})
         self.model.eval().requires_grad_(False)
         self.width = self.model.config.hidden_size
         self.text, self.student = Text(prepared, languages), Text(student_prepared, languages)

@@ -51,7 +51,7 @@ def export(checkpoint, vocab, directory, validation, languages=("en", "ru", "ar"
     if vocab.resolve() != (directory / "vocab.txt").resolve():
         shutil.copyfile(vocab, directory / "vocab.txt")
     model = BertForPreTraining(bert.config(state["size"], state["vocabulary"]))
-    model.load_state_dict({name: tensor for name, tensor in state["model"].items() if not name.startswith("projection.")})
+    model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name.startswith(("bert.", "cls."))})
     model.eval().half()
     # The decoder is the word embeddings: stored once.
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}

@@ -62,8 +62,11 @@ def attend(q, k, v, bias=None):
         return torch.bmm(torch.softmax(scores if bias is None else scores + bias.to(scores.dtype), -1), v)
 
 
-def encode(model, ids, types, padded=False):
-    """Final hidden states [batch, length, hidden]. The examples of a batch are of one length, unless said to be padded with id 0."""
+def encode(model, ids, types, padded=False, states=None):
+    """Final hidden states [batch, length, hidden]. The examples of a batch are of one length, unless said to be padded with id 0.
+
+    The states behind each layer are appended to `states`.
+    """
     bert = model.bert
     batch, length = ids.shape
     embeddings = bert.embeddings
@@ -81,7 +84,19 @@ def encode(model, ids, types, padded=False):
         mixed = attend(q, k, v, bias).view(batch, heads, length, -1).transpose(1, 2).reshape(batch, length, -1)
         x = attention.output.LayerNorm(x + attention.output.dense(mixed))
         x = layer.output.LayerNorm(x + layer.output.dense(F.gelu(layer.intermediate.dense(x))))
+        if states is not None:
+            states.append(x)
     return x
+
+
+def likeness(model, state, ids, types):
+    """Loss of the training-only head that tells, half way up, of which tokens the other segment holds the like.
+
+    Whether B follows A shows in what they share, but one label a pair is little to find that out by: this is a label a token.
+    """
+    alike = ((ids[:, :, None] == ids[:, None]) & (types[:, :, None] != types[:, None])).any(-1)
+    ordinary = ids > 4  # neither special nor masked
+    return F.binary_cross_entropy_with_logits(model.likeness(state)[ordinary][:, 0].float(), alike[ordinary].float())
 
 
 def predict(model, hidden, positions):

@@ -44,9 +44,11 @@ class Muon(torch.optim.Optimizer):
 
 def create(model, lr_matrices, lr_rest, weight_decay):
     """The optimizers, each of its own parameters, so that processes can share the work. Muon's is most of it, hence in two."""
-    matrices, decayed, plain = [], [], []
+    matrices, decayed, plain, heads = [], [], [], []
     for name, parameter in model.named_parameters():
-        if ".encoder.layer." in name and parameter.ndim == 2:
+        if not name.startswith(("bert.", "cls.")):
+            heads.append(parameter)  # of training only
+        elif ".encoder.layer." in name and parameter.ndim == 2:
             matrices.append(parameter)
         else:
             (decayed if parameter.ndim == 2 else plain).append(parameter)
@@ -58,4 +60,5 @@ def create(model, lr_matrices, lr_rest, weight_decay):
             [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
             lr=lr_rest, betas=(0.9, 0.98), eps=1e-8,
         ),
+        torch.optim.AdamW(heads, lr=lr_rest, betas=(0.9, 0.98), weight_decay=0.0),
     ]  # fmt: skip

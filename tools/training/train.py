@@ -25,13 +25,14 @@ import vocabulary
 from corpus import LANGUAGES
 
 
-def losses(model, batch, random, vocabulary_size, nsp_weight=1.0, teacher=None):
+def losses(model, batch, random, vocabulary_size, nsp_weight=1.0, like_weight=1.0, teacher=None):
     """Sum of both losses, of the teacher's too where there is one, and the counts that the log wants."""
     lessons = teacher and teacher.lessons(batch)
     ids, types, labels = teacher.student_batch(batch) if teacher else batch
     corrupted, positions = examples.mask(ids, vocabulary_size, random)
     targets = torch.from_numpy(ids.reshape(-1)[positions])
-    hidden = bert.encode(model, torch.from_numpy(corrupted), torch.from_numpy(types))
+    states = []
+    hidden = bert.encode(model, torch.from_numpy(corrupted), torch.from_numpy(types), states=states)
     scores = bert.predict(model, hidden, torch.from_numpy(positions)).float()
     mlm = F.cross_entropy(scores, targets)
     count = {"masked": len(targets), "mlm": mlm.item() * len(targets), "hit": (scores.argmax(-1) == targets).sum().item()}
@@ -44,6 +45,11 @@ def losses(model, batch, random, vocabulary_size, nsp_weight=1.0, teacher=None):
     if pairs:
         nsp = F.cross_entropy(relation, labelled, ignore_index=examples.NO_LABEL)
         loss = loss + nsp_weight * nsp
+        if hasattr(model, "likeness"):
+            rows = torch.from_numpy(labels >= 0)
+            like = bert.likeness(model, states[len(states) // 2 - 1][rows], torch.from_numpy(corrupted)[rows], torch.from_numpy(types)[rows])
+            loss = loss + like_weight * like
+            count["like"] = like.item() * pairs
         count |= {"pairs": pairs, "nsp": nsp.item() * pairs, "nsp_hit": (relation.argmax(-1) == labelled).sum().item()}
     return loss, count
 
@@ -57,6 +63,7 @@ def summary(counts):
     return {
         "mlm_loss": total.get("mlm", 0) / masked, "mlm_accuracy": total.get("hit", 0) / masked,
         "nsp_loss": total.get("nsp", 0) / pairs, "nsp_accuracy": total.get("nsp_hit", 0) / pairs,
+        "like_loss": total.get("like", 0) / pairs,
     }  # fmt: skip
 
 
@@ -79,7 +86,7 @@ def frequencies(stream, size):
     return total + 1e-7
 
 
-COUNTS = ("masked", "mlm", "hit", "pairs", "nsp", "nsp_hit", "tokens")
+COUNTS = ("masked", "mlm", "hit", "pairs", "nsp", "nsp_hit", "like", "tokens")
 
 
 class Worker:
@@ -112,7 +119,8 @@ class Worker:
 
     def restore(self, state):
         for i, o in self.optimizers.items():
-            o.load_state_dict(state["optimizers"][i])
+            if i in state["optimizers"]:
+                o.load_state_dict(state["optimizers"][i])
         self.stream.restore(state["stream"])
         self.random.bit_generator.state = state["random"]
 
@@ -127,7 +135,7 @@ class Worker:
             if self.teacher and not taught:
                 batch = self.teacher.student_batch(batch)
             with torch.autocast("cpu", torch.bfloat16):
-                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight, self.teacher if taught else None)
+                loss, count = losses(self.model, batch, self.random, self.size, self.arguments.nsp_weight, self.arguments.like_weight, self.teacher if taught else None)
             loss.backward()
             counts += torch.tensor([count.get(name, batch[0].size if name == "tokens" else 0) for name in COUNTS])
         self.shared["barrier"].wait()
@@ -174,6 +182,7 @@ def main():
     parser.add_argument("--lr-rest", type=float, default=1.5e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--nsp-weight", type=float, default=1.0)
+    parser.add_argument("--like-weight", type=float, default=1.0)
     parser.add_argument("--teacher", type=Path, help="checkpoint.pt of the model to learn from")
     parser.add_argument("--teacher-prepared", type=Path, help="the PREPARED that the teacher was trained on")
     parser.add_argument("--lesson-every", type=int, default=1, help="micro-batches: the teacher costs more than the student")
@@ -187,6 +196,7 @@ def main():
     if arguments.teacher:
         width = torch.load(arguments.teacher, weights_only=False, mmap=True)["model"]["bert.pooler.dense.bias"].numel()
         model.projection = torch.nn.Linear(model.config.hidden_size, width)
+    model.likeness = torch.nn.Linear(model.config.hidden_size, 1)
     stream = examples.Stream(arguments.prepared, arguments.languages)
     with torch.no_grad():  # or the first thousand steps would go into learning how frequent each token is
         model.cls.predictions.bias.copy_(torch.from_numpy(np.log(frequencies(stream, size))))
@@ -210,7 +220,7 @@ def main():
     saved, step, tokens, before = arguments.run / "checkpoint.pt", 0, 0, 0.0
     if saved.exists():
         state = torch.load(saved, weights_only=False)
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state["model"], strict=False)
         worker.restore(state["workers"][0])
         for pipe, own in zip(pipes, state["workers"][1:]):
             pipe.send(own)
