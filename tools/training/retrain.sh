@@ -15,8 +15,8 @@ mkdir -p "$work"
     step prepare "$corpus" "$work/prepared-tiny" --size 5400 --coverage 0.998
     touch "$work/prepared-tiny/done"
 }
-step train "$work/prepared-small" "$work/run-small" --size small --minutes "${3:-74}" --lr-matrices 1e-3 --lr-rest 1.5e-3
-step train "$work/prepared-tiny" "$work/run-tiny" --size tiny --minutes "${4:-25}" --lr-matrices 1.5e-3 --lr-rest 3e-3 \
+step train "$work/prepared-small" "$work/run-small" --size small --minutes "${3:-60}"
+step train "$work/prepared-tiny" "$work/run-tiny" --size tiny --minutes "${4:-20}" \
     --teacher "$work/run-small/checkpoint.pt" --teacher-prepared "$work/prepared-small"
 for size in small tiny; do
     step export "$work/run-$size/checkpoint.pt" "$work/prepared-$size" "$work/$size" --validation "$work/validation"
