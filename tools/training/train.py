@@ -108,14 +108,14 @@ class Worker:
         lengths = tuple(pair for pair in ((128, 0.8), (256, 0.12), (512, 0.08)) if pair[0] <= self.model.config.max_position_embeddings)
         self.stream = examples.Stream(arguments.prepared, arguments.languages, seed=seed, batch_tokens=arguments.micro_batch, lengths=lengths)
         self.random = np.random.default_rng(seed)
-        self.teacher = None
+        self.teacher, self.turn = None, 0
         if arguments.teacher:
             self.teacher = distil.Teacher(arguments.teacher, arguments.teacher_prepared, arguments.prepared, arguments.languages)
             self.teacher.watch(self.stream)
 
     def state(self):
         optimizers = {i: o.state_dict() for i, o in self.optimizers.items()}
-        return {"optimizers": optimizers, "stream": self.stream.state(), "random": self.random.bit_generator.state}
+        return {"optimizers": optimizers, "stream": self.stream.state(), "random": self.random.bit_generator.state, "turn": self.turn}
 
     def restore(self, state):
         for i, o in self.optimizers.items():
@@ -123,15 +123,17 @@ class Worker:
                 o.load_state_dict(state["optimizers"][i])
         self.stream.restore(state["stream"])
         self.random.bit_generator.state = state["random"]
+        self.turn = state["turn"]
 
     def step(self, progress):
         self.shared["barrier"].wait()
         for gradient in self.shared["gradients"][self.rank]:
             gradient.zero_()
         counts = self.shared["counts"][self.rank]
-        for turn in range(self.arguments.micro_batches):
+        for _ in range(self.arguments.micro_batches):
             batch = self.stream.batch()
-            taught = self.teacher and turn % self.arguments.lesson_every == 0
+            taught = self.teacher and self.turn % self.arguments.lesson_every == 0
+            self.turn += 1
             if self.teacher and not taught:
                 batch = self.teacher.student_batch(batch)
             with torch.autocast("cpu", torch.bfloat16):
