@@ -22,6 +22,11 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     records = [json.loads(line) for line in arguments.log.read_text().splitlines()]
+    kept = []  # what was done again after an interruption counts as done the second time only
+    for record in reversed(records):
+        if not kept or record["tokens"] < kept[-1]["tokens"] or "validation" in kept[-1] and record["tokens"] == kept[-1]["tokens"]:
+            kept.append(record)
+    records = kept[::-1]
     training = [record for record in records if "mlm_loss" in record]
     checks = [record for record in records if "validation" in record]
     figure, axes = plt.subplots(2, 2, figsize=(9, 5.4), dpi=80)

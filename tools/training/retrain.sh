@@ -16,8 +16,8 @@ mkdir -p "$work"
     touch "$work/prepared-tiny/done"
 }
 step train "$work/prepared-small" "$work/run-small" --size small --minutes "${3:-60}"
-step train "$work/prepared-tiny" "$work/run-tiny" --size tiny --minutes "${4:-20}" --micro-batches 2 --lesson-every 6 --nsp-weight 0.5 --like-weight 1 \
-    --lr-matrices 1e-3 --lr-rest 4e-3 \
+step train "$work/prepared-tiny" "$work/run-tiny" --size tiny --minutes "${4:-20}" --micro-batches 2 --lesson-every 6 \
+    --nsp-weight 1 --like-weight 1 --lr-matrices 1e-3 --lr-rest 4e-3 \
     --teacher "$work/run-small/checkpoint.pt" --teacher-prepared "$work/prepared-small"
 for size in small tiny; do
     step export "$work/run-$size/checkpoint.pt" "$work/prepared-$size" "$work/$size" --validation "$work/validation"

@@ -132,7 +132,7 @@ class Worker:
         counts = self.shared["counts"][self.rank]
         for _ in range(self.arguments.micro_batches):
             batch = self.stream.batch()
-            taught = self.teacher and self.turn % self.arguments.lesson_every == 0
+            taught = self.teacher and progress < self.arguments.lessons_until and self.turn % self.arguments.lesson_every == 0
             self.turn += 1
             if self.teacher and not taught:
                 batch = self.teacher.student_batch(batch)
@@ -188,6 +188,7 @@ def main():
     parser.add_argument("--teacher", type=Path, help="checkpoint.pt of the model to learn from")
     parser.add_argument("--teacher-prepared", type=Path, help="the PREPARED that the teacher was trained on")
     parser.add_argument("--lesson-every", type=int, default=1, help="micro-batches: the teacher costs more than the student")
+    parser.add_argument("--lessons-until", type=float, default=0.5, help="share of the time: at last the student learns by itself")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
