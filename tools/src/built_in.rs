@@ -32,8 +32,10 @@ macro_rules! files {
     };
 }
 
-static SMALL: [File; 5] = files!("small": "config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "README.md");
-static TINY: [File; 5] = files!("tiny": "config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "README.md");
+static SMALL: [File; 5] =
+    files!("small": "config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "README.md");
+static TINY: [File; 5] =
+    files!("tiny": "config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "README.md");
 
 impl BuiltIn {
     /// All of them.
