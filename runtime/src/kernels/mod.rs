@@ -1,7 +1,10 @@
-//! How the inner loops run on each CPU. Below this seam there are only exact integer sums, so every table of kernels gives
-//! the same bits; above it, everything is portable.
+//! How the inner loops run on each CPU. Every entry is defined to the bit by its reference in [`ops`](crate::ops), which [`scalar`]
+//! calls, so every table of kernels gives the same bits; above this seam, everything is portable.
 
-use crate::format::layout::WeightLayout;
+use crate::format::layout::{TILE_CHANNELS, WeightLayout};
+use crate::ops::average::Divisor;
+use crate::ops::layer_norm::Normalizer;
+use crate::ops::softmax::RowScale;
 
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
@@ -47,7 +50,13 @@ pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
 /// u8 × int8 (−127..=127) → exact int32.
 pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 
+/// One value for each channel of a tile.
+pub type PerChannel = [i32; TILE_CHANNELS];
+
 /// The inner loops of one instruction set. Holding one proves that this CPU can run it.
+///
+/// A *tile* is `[rows][16]` int32: what a block of 16 output channels gives for some rows. A tile of fewer channels has the same
+/// rows of 16, of which the last few mean nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     /// Shown in logs and test failures, for example `"avx512vnni"`.
@@ -60,6 +69,35 @@ pub struct Kernels {
     pub matmul_packed_i8: MatmulI8,
     /// Attention probabilities × values, row-major.
     pub matmul_u8_i8: MatmulU8,
+    /// See [`scale_accumulators`](crate::ops::requantize::scale_accumulators).
+    pub scale_accumulators: fn(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]),
+    /// See [`requantize`](crate::ops::requantize::requantize).
+    pub requantize: fn(tile: &mut [i32], shifts: &[u8], output_shift: i32, bias: &PerChannel, multiplier: &PerChannel),
+    /// See [`add_residual`](crate::ops::requantize::add_residual).
+    pub add_residual: fn(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize),
+    /// See [`activate_tile`](crate::ops::activation::activate_tile).
+    pub activate_tile: fn(
+        delta: Option<&[i16; 257]>,
+        tile: &[i32],
+        channels: usize,
+        multiplier: &PerChannel,
+        out: &mut [i16],
+        stride: usize,
+    ),
+    /// See [`quantize_smoothed`](crate::ops::quantize::quantize_smoothed).
+    pub quantize_smoothed: fn(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32,
+    /// See [`quantize_i16`](crate::ops::quantize::quantize_i16).
+    pub quantize_i16: fn(row: &[i16], out: &mut [i8]) -> i32,
+    /// See [`quantize_i32`](crate::ops::quantize::quantize_i32).
+    pub quantize_i32: fn(row: &[i32], out: &mut [i8]) -> i32,
+    /// See [`softmax_row`](crate::ops::softmax::softmax_row).
+    pub softmax_row: fn(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32,
+    /// See [`average_row`](crate::ops::average::average_row).
+    pub average_row: fn(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]),
+    /// See [`sums`](crate::ops::layer_norm::sums).
+    pub layer_norm_sums: fn(row: &[i16]) -> (i32, i64),
+    /// See [`normalize`](crate::ops::layer_norm::normalize).
+    pub layer_norm: fn(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer),
 }
 
 impl Kernels {

@@ -2,6 +2,7 @@
 
 use super::{Kernels, MatmulShape};
 use crate::format::layout::WeightLayout;
+use crate::ops::{activation, average, layer_norm, quantize, requantize, softmax};
 
 /// Runs on every CPU.
 pub static SCALAR: Kernels = Kernels {
@@ -10,6 +11,17 @@ pub static SCALAR: Kernels = Kernels {
     matmul_i8,
     matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
+    scale_accumulators: requantize::scale_accumulators,
+    requantize: requantize::requantize,
+    add_residual: requantize::add_residual,
+    activate_tile: activation::activate_tile,
+    quantize_smoothed: quantize::quantize_smoothed,
+    quantize_i16: quantize::quantize_i16,
+    quantize_i32: quantize::quantize_i32,
+    softmax_row: softmax::softmax_row,
+    average_row: average::average_row,
+    layer_norm_sums: layer_norm::sums,
+    layer_norm: layer_norm::normalize,
 };
 
 /// Multiplies int8 activations by row-major int8 weights: see [`MatmulShape`].

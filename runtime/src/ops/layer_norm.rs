@@ -37,28 +37,58 @@ fn inverse_square_root(value: u64) -> (i32, u32) {
     (y.min(i32::MAX as u64) as i32, e)
 }
 
-/// Normalises one row in place.
-///
-/// | argument     | shape | unit                                                                      |
-/// |--------------|-------|---------------------------------------------------------------------------|
-/// | `row`        | `[H]` | int16, H ≤ 4096; in: any unit; out: the output's, saturated to ±32767     |
-/// | `parameters` | `[H]` | γ · 2¹⁰ · 2^shift and β · 2^shift in units of the output, int32           |
-pub fn layer_norm_i16(row: &mut [i16], parameters: impl Iterator<Item = (i32, i32)>, scale: LayerNormScale) {
-    let h = row.len() as i64;
-    let (mut sum, mut sum_of_squares) = (0i32, 0i64);
-    for &mut x in &mut *row {
-        sum += i32::from(x);
-        sum_of_squares += i64::from(x) * i64::from(x);
+/// What one row is normalised with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Normalizer {
+    /// H, at most 4096.
+    pub width: i32,
+    /// Σ x.
+    pub sum: i32,
+    /// `2^(31 + e) / √(H² (variance + ε))`, in `2³⁰..2³¹`.
+    pub inverse: i32,
+    /// `e − (NORMALIZED_FRACTION_BITS + 1)`: deviations are divided by this power of two, and stay below 2³⁰.
+    pub deviation_shift: i32,
+    /// Fraction bits that γ and β carry beyond the output's unit.
+    pub shift: u32,
+}
+
+impl Normalizer {
+    /// From the [`sums`] of a row of `width` values.
+    pub fn new(width: usize, (sum, sum_of_squares): (i32, i64), scale: LayerNormScale) -> Self {
+        let variance = (width as i64 * sum_of_squares - i64::from(sum) * i64::from(sum)) as u64;
+        let (inverse, e) = inverse_square_root(variance.saturating_add(scale.epsilon));
+        // |H x − Σ x| ≤ √variance · √H < 2^(e + 7).
+        let deviation_shift = e as i32 - (NORMALIZED_FRACTION_BITS as i32 + 1);
+        Self { width: width as i32, sum, inverse, deviation_shift, shift: scale.shift }
     }
-    let variance = (h * sum_of_squares - i64::from(sum) * i64::from(sum)) as u64 + scale.epsilon;
-    let (inverse, e) = inverse_square_root(variance);
-    // |H x − Σ x| ≤ √variance · √H < 2^(e + 7), so the shifted deviation stays below 2³⁰.
-    let shift = e as i32 - (NORMALIZED_FRACTION_BITS as i32 + 1);
-    for (x, (gamma, beta)) in row.iter_mut().zip(parameters) {
-        let deviation = scale_by_power_of_two(h as i32 * i32::from(*x) - sum, shift);
-        let normalized = rounding_multiply_high(deviation, inverse);
+}
+
+/// Σ x and Σ x² of a row of at most 4096 values.
+pub fn sums(row: &[i16]) -> (i32, i64) {
+    row.iter().fold((0, 0), |(sum, squares), &x| (sum + i32::from(x), squares + i64::from(x) * i64::from(x)))
+}
+
+/// Normalises some channels of one row in place.
+///
+/// | argument     | shape | unit                                                                       |
+/// |--------------|-------|----------------------------------------------------------------------------|
+/// | `row`        | `[C]` | int16; in: any unit; out: the output's, saturated to ±32767                |
+/// | `parameters` | `[C]` | γ · 2¹⁰ · 2^shift and β · 2^shift in units of the output, of the same channels |
+pub fn normalize(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
+    for (x, &[gamma, beta]) in row.iter_mut().zip(parameters) {
+        let deviation =
+            scale_by_power_of_two(normalizer.width * i32::from(*x) - normalizer.sum, normalizer.deviation_shift);
+        let normalized = rounding_multiply_high(deviation, normalizer.inverse);
         let scaled = beta.wrapping_add(rounding_multiply_high(normalized, gamma));
-        *x = saturate_i16(rounding_shift_right(scaled, scale.shift));
+        *x = saturate_i16(rounding_shift_right(scaled, normalizer.shift));
+    }
+}
+
+/// Normalises one whole row in place: [`sums`], then [`normalize`].
+pub fn layer_norm_i16(row: &mut [i16], parameters: impl Iterator<Item = (i32, i32)>, scale: LayerNormScale) {
+    let normalizer = Normalizer::new(row.len(), sums(row), scale);
+    for (x, (gamma, beta)) in row.iter_mut().zip(parameters) {
+        normalize(core::slice::from_mut(x), &[[gamma, beta]], &normalizer);
     }
 }
 

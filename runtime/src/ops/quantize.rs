@@ -25,6 +25,26 @@ pub fn quantize_row(out: &mut [i8], value: impl Fn(usize) -> i32) -> i32 {
     largest
 }
 
+/// A row of the residual stream through the smoothing multipliers of the next linear layer: `row[c] · smoothing[c]` as int8; returns
+/// their largest magnitude. See [`quantize_row`].
+pub fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
+    let value = |i: usize| match (row.get(i), smoothing.get(i)) {
+        (Some(&value), Some(&multiplier)) => i32::from(value) * i32::from(multiplier),
+        _ => 0,
+    };
+    quantize_row(out, value)
+}
+
+/// A row of int16 as int8; returns its largest magnitude in steps of `2^−`[`ROW_SHIFT`]. See [`quantize_row`].
+pub fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
+    quantize_row(out, |i| row.get(i).map_or(0, |&value| i32::from(value) << ROW_SHIFT))
+}
+
+/// A row of int32 as int8; returns its largest magnitude. See [`quantize_row`].
+pub fn quantize_i32(row: &[i32], out: &mut [i8]) -> i32 {
+    quantize_row(out, |i| row.get(i).copied().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

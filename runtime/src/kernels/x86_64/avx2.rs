@@ -6,6 +6,7 @@
 use core::arch::x86_64::*;
 
 use crate::format::layout::WeightLayout;
+use crate::kernels::scalar::SCALAR;
 use crate::kernels::{Kernels, MatmulShape};
 
 /// Handed out by `available()` only after the CPU reported AVX2.
@@ -15,6 +16,7 @@ pub(super) static AVX2: Kernels = Kernels {
     matmul_i8,
     matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
+    ..SCALAR
 };
 
 /// How sixteen bytes of a type become sixteen int16.

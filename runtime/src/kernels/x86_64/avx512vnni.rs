@@ -9,11 +9,18 @@
 use core::arch::x86_64::*;
 
 use crate::format::layout::WeightLayout;
+use crate::kernels::scalar::SCALAR;
 use crate::kernels::{Kernels, MatmulShape};
 
 /// Handed out by `available()` only after the CPU reported AVX-512 F, BW, VL and VNNI.
-pub(super) static AVX512VNNI: Kernels =
-    Kernels { name: "avx512vnni", weight_layout: WeightLayout::Vnni16x4, matmul_i8, matmul_packed_i8, matmul_u8_i8 };
+pub(super) static AVX512VNNI: Kernels = Kernels {
+    name: "avx512vnni",
+    weight_layout: WeightLayout::Vnni16x4,
+    matmul_i8,
+    matmul_packed_i8,
+    matmul_u8_i8,
+    ..SCALAR
+};
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
     shape.check(input.len(), weight.len(), out.len(), false);
