@@ -13,7 +13,7 @@ use mbert_runtime::heads::top_k::{TokenLogit, TopK};
 use mbert_runtime::kernels::scalar::SCALAR;
 use mbert_runtime::kernels::{COMPILED, Kernels, available};
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::{Pipeline, memory_bytes};
 use mbert_tests::models::{answer, built_in, built_in_directory, convert, sha256, trace};
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
 use mbert_tests::{shared, splitmix64};
@@ -38,7 +38,7 @@ fn tiny_blob(layout: WeightLayout) -> Vec<u8> {
     let text = folder.path().join("text.txt");
     std::fs::write(&text, "the cat sat on the mat .\non the mat , the cat sat\nzebra quilts fix my jowl\n").unwrap();
     let blob = convert(&dir, Calibration::Text(text), layout).blob;
-    assert!(Model::open(&blob).unwrap().manifest().quantization.smoothed);
+    assert!(Model::open(&blob[..]).unwrap().manifest().quantization.smoothed);
     blob
 }
 
@@ -127,7 +127,7 @@ fn packing_changes_weights_alone_and_a_host_undoes_it() {
 fn answers_do_not_depend_on_what_was_asked_before() {
     let model = Model::open(row_major()).unwrap();
     let expected = IDS.map(expected);
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, 40)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, 40)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
     for round in 0..200 {
         let question = splitmix64(5, round) as usize % IDS.len();
@@ -144,7 +144,7 @@ fn answers_do_not_depend_on_memory_its_content_its_alignment_or_its_size() {
         let expected = expected(ids);
         for (tokens, stale, skip) in [(ids.len(), 0xFF, 0), (ids.len(), 0x80, 1), (40, 0x7F, 3), (ids.len() + 1, 1, 7)]
         {
-            let mut memory = vec![stale; Pipeline::bytes(config, tokens) + skip];
+            let mut memory = vec![stale; memory_bytes(config, tokens) + skip];
             let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory[skip..]).unwrap();
             let found = answer(&mut pipeline, &model, ids, &vec![0; ids.len()]);
             assert_eq!(found, expected, "{tokens} tokens of memory filled with {stale}, {skip} bytes in");
@@ -176,7 +176,7 @@ fn threads_that_share_a_model_answer_as_one() {
 #[test]
 fn token_types_and_ids_reach_the_trace() {
     let model = Model::open(row_major()).unwrap();
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, 40)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, 40)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
     let plain = answer(&mut pipeline, &model, &[2, 57, 3], &[0, 0, 0]);
     assert_ne!(answer(&mut pipeline, &model, &[2, 57, 3], &[0, 0, 1]), plain);
@@ -193,7 +193,7 @@ fn check_self_test(blob: &[u8]) {
         for case in cases(model.section_bytes(&section)).unwrap() {
             let case = case.unwrap();
             let ids: Vec<u32> = case.ids().collect();
-            let mut memory = vec![0xFF; Pipeline::bytes(&manifest.config, ids.len())];
+            let mut memory = vec![0xFF; memory_bytes(&manifest.config, ids.len())];
             let mut pipeline = Pipeline::new(&model, kernels, &mut memory).unwrap();
             pipeline.set_ids(&ids, &vec![0; ids.len()]).unwrap();
             let mut trace = mbert_runtime::trace::TraceHash::default();
@@ -232,12 +232,12 @@ fn built_in_models_are_those_of_their_directories_and_pass_their_self_tests() {
         assert!(blob == convert(&built_in_directory(model), Calibration::BuiltIn, WeightLayout::RowMajor).blob);
         check_self_test(blob);
         let plain = Model::open(blob).unwrap();
-        assert_eq!(plain.manifest().provenance.model_name, model.name());
+        assert_eq!(plain.provenance().unwrap().model_name, model.name());
         assert!(plain.manifest().quantization.smoothed, "the calibration text is known to {}", model.name());
         for kernels in available() {
             let packed = model.blob(kernels.weight_layout).unwrap();
             let ids = [plain.manifest().tokenizer.mask_token_id; 7];
-            let found = trace(&Model::open(&packed).unwrap(), kernels, &ids);
+            let found = trace(&Model::open(&packed[..]).unwrap(), kernels, &ids);
             assert_eq!(found, trace(&plain, &SCALAR, &ids), "{}", kernels.name);
         }
     }

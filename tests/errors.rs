@@ -9,7 +9,7 @@ use mbert_runtime::error::{ForwardError, Head};
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError};
+use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError, memory_bytes};
 use mbert_runtime::tokenizer::TokenizerError;
 use mbert_tests::models::convert;
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
@@ -40,12 +40,12 @@ fn encoder_blob() -> Vec<u8> {
 fn error_of<E: std::error::Error>(
     blob: &[u8],
     tokens: usize,
-    question: impl FnOnce(&mut Pipeline<'_, '_, '_>) -> Result<(), E>,
+    question: impl FnOnce(&mut Pipeline<'_, '_, &[u8]>) -> Result<(), E>,
 ) -> E {
     let model = Model::open(blob).unwrap();
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, tokens)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, tokens)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
-    let good = |pipeline: &mut Pipeline<'_, '_, '_>| {
+    let good = |pipeline: &mut Pipeline<'_, '_, &[u8]>| {
         pipeline.set_ids(&[2, 57, 3], &[0; 3]).unwrap();
         pipeline.forward(&mut ()).unwrap().last_hidden_state().to_vec()
     };
@@ -83,7 +83,7 @@ fn sequence_without_a_token_is_refused() {
 #[test]
 fn question_before_the_first_sequence_is_refused() {
     let model = Model::open(blob()).unwrap();
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, 8)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, 8)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
     let error = pipeline.forward(&mut ()).unwrap_err();
     assert_eq!(error, PipelineError::Forward(ForwardError::EmptySequence));
@@ -100,7 +100,7 @@ fn sequence_longer_than_the_positions_is_refused_with_both_numbers() {
 #[test]
 fn sequence_longer_than_the_memory_is_refused_with_both_numbers() {
     let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&[4; 7], &[0; 7]));
-    let bytes = |tokens| Pipeline::bytes(&Model::open(blob()).unwrap().manifest().config, tokens);
+    let bytes = |tokens| memory_bytes(&Model::open(blob()).unwrap().manifest().config, tokens);
     let expected = ForwardError::WorkspaceTooSmall { needed_bytes: bytes(7), given_bytes: bytes(6) };
     assert_eq!(error, PipelineError::Forward(expected));
 }
@@ -163,7 +163,7 @@ fn pipeline_without_memory_takes_no_token_at_any_address() {
 #[test]
 fn missing_heads_are_named() {
     let blob = encoder_blob();
-    let error_of_head = |head: fn(&mut Pipeline<'_, '_, '_>) -> Result<(), ForwardError>| {
+    let error_of_head = |head: fn(&mut Pipeline<'_, '_, &[u8]>) -> Result<(), ForwardError>| {
         error_of(&blob, POSITIONS, |pipeline| {
             pipeline.set_ids(&[2, 4, 3], &[0; 3]).unwrap();
             head(pipeline)

@@ -253,7 +253,7 @@ pub enum ForwardError {
     },
     /// The model was converted without this head.
     MissingHead(Head),
-    /// The device that the model lies on did not give some bytes. The step can be tried again.
+    /// The device that the model lies on did not give some bytes.
     Unreadable {
         /// The first of them, from the beginning of the blob.
         offset_bytes: u32,

@@ -187,7 +187,11 @@ impl<S: Storage> Model<S> {
     ///
     /// If there is none with this number, or the device fails.
     pub fn section(&self, index: u16) -> Result<Section, FormatError> {
-        if index < self.header.sections { entry(&self.blob, index) } else { Err(FormatError::BadSectionEntry { index }) }
+        if index < self.header.sections {
+            entry(&self.blob, index)
+        } else {
+            Err(FormatError::BadSectionEntry { index })
+        }
     }
 
     /// The first byte of a section that this model has.

@@ -59,7 +59,7 @@ impl Constants {
 }
 
 /// Constants of one encoder layer, in the order of their section.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LayerConstants {
     /// Attention scores → exponents.
     pub softmax: SoftmaxScale,

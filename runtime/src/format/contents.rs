@@ -45,9 +45,8 @@ pub fn sections(manifest: &Manifest) -> impl Iterator<Item = (SectionKind, u16)>
     let of = |there: bool, kinds: &'static [SectionKind]| if there { kinds } else { &[] }.iter();
     let layers = (0..u16::from(manifest.config.num_hidden_layers))
         .flat_map(|layer| LAYER.iter().map(move |&kind| (kind, layer)));
-    let behind = of(heads.pooler, &POOLER)
-        .chain(of(heads.next_sentence, &NEXT_SENTENCE))
-        .chain(of(heads.masked_lm, &MASKED_LM));
+    let behind =
+        of(heads.pooler, &POOLER).chain(of(heads.next_sentence, &NEXT_SENTENCE)).chain(of(heads.masked_lm, &MASKED_LM));
     BEFORE.iter().map(|&kind| (kind, 0)).chain(layers).chain(behind.map(|&kind| (kind, 0)))
 }
 

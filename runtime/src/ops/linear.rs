@@ -117,7 +117,7 @@ impl<S: Storage> Linear<S> {
     ///
     /// # Errors
     ///
-    /// If the device fails; the same tile can be asked for again.
+    /// If the device fails; `sink` may have been given some channels by then.
     pub fn tile(
         &self,
         kernels: &Kernels,
@@ -130,7 +130,8 @@ impl<S: Storage> Linear<S> {
         let inputs = self.tiles.inputs;
         let in_window = self.blob.window_bytes() / inputs.max(1);
         // A packed tile is whole; that it fits the window has been checked when the model was opened.
-        let step = if self.tiles.layout == WeightLayout::RowMajor { in_window.clamp(1, TILE_CHANNELS) } else { TILE_CHANNELS };
+        let step =
+            if self.tiles.layout == WeightLayout::RowMajor { in_window.clamp(1, TILE_CHANNELS) } else { TILE_CHANNELS };
         let mut first = 0;
         while first < tile.channels {
             let channels = step.min(tile.channels - first);
@@ -181,8 +182,14 @@ impl<S: Storage> Linear<S> {
                 let mut scales = input.scales.get(row..).unwrap_or_default();
                 while first < k {
                     let width = (k - first).min(input.group_size);
-                    let shape =
-                        MatmulShape { m, n, k: width, input_stride: width, weight_stride: k, out_stride: TILE_CHANNELS };
+                    let shape = MatmulShape {
+                        m,
+                        n,
+                        k: width,
+                        input_stride: width,
+                        weight_stride: k,
+                        out_stride: TILE_CHANNELS,
+                    };
                     let values = part(input.values, first * rows + row * width, m * width);
                     let begin = if layout == WeightLayout::RowMajor { first } else { first * TILE_CHANNELS };
                     kernels.matmul(layout, &shape, values, weights.get(begin..).unwrap_or_default(), acc);

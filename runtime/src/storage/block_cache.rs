@@ -234,7 +234,7 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Clone
 
 impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Copy for CachedSection<'_, D, BLOCKS, BLOCK_BYTES> {}
 
-impl<D: BlockSource + core::fmt::Debug, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
+impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
     for CachedSection<'_, D, BLOCKS, BLOCK_BYTES>
 {
     fn bytes(&self) -> u64 {

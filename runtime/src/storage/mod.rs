@@ -32,7 +32,7 @@ impl fmt::Display for Unreadable {
 impl core::error::Error for Unreadable {}
 
 /// Bytes that are read where they lie, or through a device's buffer. A handle, copied freely.
-pub trait Storage: Copy + fmt::Debug {
+pub trait Storage: Copy {
     /// Bytes there are.
     fn bytes(&self) -> u64;
 
