@@ -174,7 +174,7 @@ fn blob_of_another_version_is_refused_with_both() {
     let mut other = blob().to_vec();
     other[4..6].copy_from_slice(&9u16.to_le_bytes());
     let error = refusal(&other);
-    assert_eq!(error, FormatError::UnsupportedVersion { found: 9, expected: 1 });
+    assert_eq!(error, FormatError::UnsupportedVersion { found: 9, expected: 2 });
     assert!(error.to_string().contains("version 9"), "{error}");
 }
 

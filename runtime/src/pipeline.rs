@@ -146,10 +146,17 @@ pub const fn max_tokens(config: &BertConfig, bytes: usize) -> usize {
 pub struct Pipeline<'m, 'w, S> {
     model: &'m Model<S>,
     kernels: &'static Kernels,
-    input_ids: &'w mut [u32],
-    token_type_ids: &'w mut [u8],
+    /// Token ids, token type ids, and then the workspace: see [`divide`].
     memory: &'w mut [u8],
+    max_tokens: usize,
     seq_len: usize,
+}
+
+/// Divides memory into the ids and types of so many tokens, and the rest.
+fn divide(memory: &mut [u8], tokens: usize) -> (&mut [u32], &mut [u8], &mut [u8]) {
+    let (input_ids, rest) = memory.split_at_mut_checked(size_of::<u32>() * tokens).unwrap_or_default();
+    let (token_type_ids, rest) = rest.split_at_mut_checked(tokens).unwrap_or_default();
+    (bytemuck::try_cast_slice_mut(input_ids).unwrap_or_default(), token_type_ids, rest)
 }
 
 impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
@@ -160,18 +167,24 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     /// If the weights are packed for other kernels.
     pub fn new(model: &'m Model<S>, kernels: &'static Kernels, memory: &'w mut [u8]) -> Result<Self, FormatError> {
         model.check_layout(kernels)?;
-        let tokens = max_tokens(model.config(), memory.len());
+        let max_tokens = max_tokens(model.config(), memory.len());
         let skip = memory.as_ptr().align_offset(align_of::<u32>());
-        let memory = memory.get_mut(skip..).unwrap_or_default();
-        let (input_ids, rest) = memory.split_at_mut_checked(size_of::<u32>() * tokens).unwrap_or_default();
-        let (token_type_ids, memory) = rest.split_at_mut_checked(tokens).unwrap_or_default();
-        let input_ids = bytemuck::try_cast_slice_mut(input_ids).unwrap_or_default();
-        Ok(Self { model, kernels, input_ids, token_type_ids, memory, seq_len: 0 })
+        Ok(Self { model, kernels, memory: memory.get_mut(skip..).unwrap_or_default(), max_tokens, seq_len: 0 })
     }
 
     /// The longest sequence that its memory allows.
     pub fn max_tokens(&self) -> usize {
-        self.input_ids.len()
+        self.max_tokens
+    }
+
+    /// What was written for the longest sequence becomes that of a shorter one: the workspace begins earlier.
+    fn shorten(&mut self, tokens: usize) {
+        let (from, to) = (size_of::<u32>() * self.max_tokens, size_of::<u32>() * tokens);
+        for index in 0..tokens {
+            let token_type = self.memory.get(from + index).copied().unwrap_or(0);
+            self.memory.iter_mut().skip(to + index).take(1).for_each(|byte| *byte = token_type);
+        }
+        self.seq_len = tokens;
     }
 
     /// Tokenizes a text, or two as a pair, for [`forward`](Self::forward); returns the token ids.
@@ -181,7 +194,8 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     /// If the text is too long for the memory or the model, or the device fails.
     pub fn encode(&mut self, text: &str, pair: Option<&str>) -> Result<&[u32], PipelineError> {
         self.seq_len = 0;
-        let mut encoding = Encoding::new(self.input_ids).with_token_type_ids(self.token_type_ids);
+        let (input_ids, token_type_ids, _) = divide(self.memory, self.max_tokens);
+        let mut encoding = Encoding::new(input_ids).with_token_type_ids(token_type_ids);
         let max = usize::from(self.model.config().max_position_embeddings);
         self.model.tokenizer().encode(text, pair, Truncation::DoNotTruncate, &mut encoding).map_err(
             |error| match error {
@@ -192,7 +206,8 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
                 error => PipelineError::Tokenizer(error),
             },
         )?;
-        self.seq_len = encoding.len();
+        let tokens = encoding.len();
+        self.shorten(tokens);
         Ok(self.input_ids())
     }
 
@@ -203,28 +218,30 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     /// If they are too many for the memory or the model, or differ in number.
     pub fn set_ids(&mut self, input_ids: &[u32], token_type_ids: &[u8]) -> Result<(), PipelineError> {
         self.seq_len = 0;
-        let (tokens, max) = (input_ids.len(), self.input_ids.len());
+        let (tokens, max) = (input_ids.len(), self.max_tokens);
         let config = self.model.config();
         if tokens > usize::from(config.max_position_embeddings) {
             return Err(ForwardError::SequenceTooLong { tokens, max: config.max_position_embeddings.into() }.into());
         }
         if tokens > max {
             let needed_bytes = memory_bytes_in_passes(config, tokens, tokens);
-            let given_bytes = self.memory.len() + id_bytes(max);
+            let given_bytes = self.memory.len();
             return Err(ForwardError::WorkspaceTooSmall { needed_bytes, given_bytes }.into());
         }
         if token_type_ids.len() != tokens {
             return Err(ForwardError::LengthMismatch { input_ids: tokens, token_type_ids: token_type_ids.len() }.into());
         }
-        self.input_ids.iter_mut().zip(input_ids).for_each(|(id, &given)| *id = given);
-        self.token_type_ids.iter_mut().zip(token_type_ids).for_each(|(id, &given)| *id = given);
+        let (ids, types, _) = divide(self.memory, tokens);
+        ids.iter_mut().zip(input_ids).for_each(|(id, &given)| *id = given);
+        types.iter_mut().zip(token_type_ids).for_each(|(id, &given)| *id = given);
         self.seq_len = tokens;
         Ok(())
     }
 
     /// Token ids of the sequence at hand.
     pub fn input_ids(&self) -> &[u32] {
-        self.input_ids.get(..self.seq_len).unwrap_or_default()
+        let ids = self.memory.get(..size_of::<u32>() * self.seq_len).unwrap_or_default();
+        bytemuck::try_cast_slice(ids).unwrap_or_default()
     }
 
     /// Begins to run the sequence at hand through the encoder, step by step.
@@ -233,9 +250,8 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     ///
     /// If there is none, an id is out of range, or the device fails.
     pub fn start(&mut self) -> Result<Forward<'_, S>, PipelineError> {
-        let ids = self.input_ids.get(..self.seq_len).unwrap_or_default();
-        let types = self.token_type_ids.get(..self.seq_len).unwrap_or_default();
-        let workspace = Workspace::new(self.memory, self.model.config(), self.seq_len)?;
+        let (ids, types, memory) = divide(self.memory, self.seq_len);
+        let workspace = Workspace::new(memory, self.model.config(), self.seq_len)?;
         Ok(Forward::new(self.model, self.kernels, ids, types, workspace)?)
     }
 
