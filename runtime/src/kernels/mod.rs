@@ -30,18 +30,20 @@ pub struct MatmulShape {
 }
 
 impl MatmulShape {
-    /// Asserts that every row lies inside its slice: what the instruction-set files rely on.
-    ///
-    /// # Panics
-    ///
-    /// If one does not: a mistake inside the crate.
-    fn check(&self, input_len: usize, weight_len: usize, out_len: usize, packed: bool) {
-        let last =
-            |rows: usize, stride: usize, columns: usize| if rows == 0 { 0 } else { (rows - 1) * stride + columns };
-        assert!(last(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
-        let weights = if packed { self.n * self.k } else { last(self.n, self.weight_stride, self.k) };
-        assert!(weights <= weight_len, "weight shorter than its shape");
-        assert!(last(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
+    /// Whether every row lies inside its slice: what the instruction-set files rely on, which do nothing otherwise. It is a mistake
+    /// inside the crate, found by debug builds, if one does not.
+    fn fits(&self, input_len: usize, weight_len: usize, out_len: usize, packed: bool) -> bool {
+        let last = |rows: usize, stride: usize, columns: usize| match rows.checked_sub(1) {
+            None => Some(0),
+            Some(before) => before.checked_mul(stride)?.checked_add(columns),
+        };
+        let weights = if packed { self.n.checked_mul(self.k) } else { last(self.n, self.weight_stride, self.k) };
+        let inside = |last: Option<usize>, len: usize| last.is_some_and(|last| last <= len);
+        let fits = inside(last(self.m, self.input_stride, self.k), input_len)
+            && inside(weights, weight_len)
+            && inside(last(self.m, self.out_stride, self.n), out_len);
+        debug_assert!(fits, "a slice is shorter than {self:?}");
+        fits
     }
 }
 
@@ -103,18 +105,12 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Multiplies by one tile of weights in the given layout.
-    ///
-    /// # Panics
-    ///
-    /// If the layout is neither row-major nor this table's own.
+    /// Multiplies by one tile of weights in the given layout: row-major, or this table's own, of which
+    /// [`check_layout`](crate::model::Model::check_layout) has made sure.
     pub fn matmul(&self, layout: WeightLayout, shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-        if layout == WeightLayout::RowMajor {
-            (self.matmul_i8)(shape, input, weight, out);
-        } else {
-            assert!(layout == self.weight_layout, "packed for other kernels");
-            (self.matmul_packed_i8)(shape, input, weight, out);
-        }
+        debug_assert!(self.reads(layout), "packed for other kernels");
+        let matmul = if layout == WeightLayout::RowMajor { self.matmul_i8 } else { self.matmul_packed_i8 };
+        matmul(shape, input, weight, out);
     }
 
     /// Whether these kernels read weights in this layout.

@@ -23,20 +23,26 @@ pub(super) static AVX512VNNI: Kernels = Kernels {
 };
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    if !shape.fits(input.len(), weight.len(), out.len(), false) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check` has shown that all rows lie inside the slices.
     unsafe { matmul_rows::<true>(shape, bytemuck::cast_slice(input), weight, out) }
 }
 
 fn matmul_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    if !shape.fits(input.len(), weight.len(), out.len(), false) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check` has shown that all rows lie inside the slices.
     unsafe { matmul_rows::<false>(shape, input, weight, out) }
 }
 
 fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
     assert!(shape.n == 16 && shape.k.is_multiple_of(4), "a packed tile has 16 channels and whole groups of 4 inputs");
-    shape.check(input.len(), weight.len(), out.len(), true);
+    if !shape.fits(input.len(), weight.len(), out.len(), true) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check` has shown that all rows lie inside the slices.
     unsafe { matmul_packed(shape, bytemuck::cast_slice(input), weight, out) }
 }
