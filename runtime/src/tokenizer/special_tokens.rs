@@ -4,6 +4,7 @@
 //! is taken, as in the reference.
 
 use super::characters::first_class;
+use super::short_bytes::ShortBytes;
 use super::{TokenizerError, Vocab};
 use crate::config::TokenizerConfig;
 use crate::storage::Storage;
@@ -20,15 +21,8 @@ pub struct SpecialTokens {
 
 #[derive(Clone, Copy, Debug)]
 struct Spelling {
-    bytes: [u8; MAX_SPELLING_BYTES],
-    len: u8,
+    bytes: ShortBytes<MAX_SPELLING_BYTES>,
     id: u32,
-}
-
-impl Spelling {
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len.into()]
-    }
 }
 
 /// What a text that ends in a part of a spelling comes to with its next character.
@@ -46,8 +40,9 @@ impl SpecialTokens {
     pub fn new<S: Storage>(vocab: &Vocab<S>, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let ids =
             [config.pad_token_id, config.unk_token_id, config.cls_token_id, config.sep_token_id, config.mask_token_id];
-        let mut tokens = [Spelling { bytes: [0; MAX_SPELLING_BYTES], len: 0, id: 0 }; 5];
-        for (spelling, id) in tokens.iter_mut().zip(ids) {
+        let mut tokens = ids.map(|id| Spelling { bytes: ShortBytes::EMPTY, id });
+        for Spelling { bytes, id } in &mut tokens {
+            let id = *id;
             let mut buffer = [0; MAX_SPELLING_BYTES + 1];
             let missing = TokenizerError::SpecialTokenMissing { id, vocab_size: vocab.len() as u32 };
             let token = vocab.copy_token(id, &mut buffer)?.filter(|token| !token.is_empty()).ok_or(missing)?;
@@ -56,29 +51,28 @@ impl SpecialTokens {
             }
             // Only a damaged vocabulary spells half a character.
             core::str::from_utf8(token).map_err(|_| missing)?;
-            spelling.bytes[..token.len()].copy_from_slice(token);
-            (spelling.len, spelling.id) = (token.len() as u8, id);
+            bytes.push(token);
         }
-        tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.len));
+        tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.bytes.as_bytes().len()));
         Ok(Self { tokens })
     }
 
     /// The flags of the characters that the spellings start with.
     pub fn first_classes(&self) -> impl Iterator<Item = u8> {
-        self.tokens.iter().map(|spelling| first_class(spelling.as_bytes()).0)
+        self.tokens.iter().map(|spelling| first_class(spelling.bytes.as_bytes()).0)
     }
 
-    /// Whether a spelling starts with this byte.
+    /// Whether a spelling starts with the first byte of a text.
     #[inline]
-    pub fn may_start_with(&self, byte: u8) -> bool {
-        self.tokens.iter().any(|spelling| spelling.bytes[0] == byte)
+    pub fn may_start(&self, text: &[u8]) -> bool {
+        self.tokens.iter().any(|spelling| spelling.bytes.as_bytes().first() == text.first())
     }
 
     /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.
     #[inline]
     pub fn progress(&self, text: &[u8], is_end: bool) -> Progress {
         for spelling in &self.tokens {
-            let (spelling, id) = (spelling.as_bytes(), spelling.id);
+            let (spelling, id) = (spelling.bytes.as_bytes(), spelling.id);
             if text.starts_with(spelling) {
                 return Progress::Found { id, bytes: spelling.len() };
             }
@@ -91,6 +85,6 @@ impl SpecialTokens {
 
     /// Whether a token is spelled like a special one.
     pub fn contains(&self, token: &[u8]) -> bool {
-        self.tokens.iter().any(|spelling| spelling.as_bytes() == token)
+        self.tokens.iter().any(|spelling| spelling.bytes.as_bytes() == token)
     }
 }
