@@ -17,6 +17,7 @@ pub const MAX_SPELLING_BYTES: usize = 24;
 pub struct SpecialTokens {
     /// Longest first.
     tokens: [Spelling; 5],
+    first_bytes: [u8; 5],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +55,8 @@ impl SpecialTokens {
             bytes.push(token);
         }
         tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.bytes.as_bytes().len()));
-        Ok(Self { tokens })
+        let first_bytes = tokens.map(|spelling| spelling.bytes.as_bytes().first().copied().unwrap_or_default());
+        Ok(Self { tokens, first_bytes })
     }
 
     /// The flags of the characters that the spellings start with.
@@ -65,7 +67,7 @@ impl SpecialTokens {
     /// Whether a spelling starts with the first byte of a text.
     #[inline]
     pub fn may_start(&self, text: &[u8]) -> bool {
-        self.tokens.iter().any(|spelling| spelling.bytes.as_bytes().first() == text.first())
+        text.first().is_some_and(|byte| self.first_bytes.contains(byte))
     }
 
     /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.

@@ -162,7 +162,9 @@ impl WordBuffer {
     /// The last marks of the open run, from the end on, up to one that does not follow a mark of this place in order.
     fn marks_behind(&self, order: u8) -> impl Iterator<Item = char> {
         let marks = self.chars().min(MAX_WORD_CHARS).saturating_sub(self.marks.first_char() as usize);
-        self.text().chars().rev().take(marks).take_while(move |&c| combining_order(c) > order)
+        // Nearly always there are none.
+        let text = if marks > 0 { self.text() } else { "" };
+        text.chars().rev().take(marks).take_while(move |&c| combining_order(c) > order)
     }
 
     /// Puts a mark behind those of its own place in order and of lower ones.

@@ -28,7 +28,7 @@ impl Pieces {
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
         let mut end = 0;
-        self.tokens.iter().take(self.len).map(move |token| {
+        self.tokens.get(..self.len).unwrap_or_default().iter().map(move |token| {
             end += token.count();
             (token.number(), end)
         })
