@@ -17,8 +17,8 @@ pub fn ascii_class(byte: u8) -> u8 {
     ASCII_CLASSES[usize::from(byte & 0x7F)]
 }
 
-/// The flags of a character.
-#[inline]
+/// The flags of a character. Not inlined: it is called in many places, of which none is the fastest path.
+#[inline(never)]
 pub fn class(c: char) -> u8 {
     match u8::try_from(c) {
         Ok(byte) if byte.is_ascii() => ascii_class(byte),
@@ -47,14 +47,15 @@ fn value_at<const BITS: u32>(changes: &[u32], code: u32) -> u32 {
 #[inline(always)]
 pub fn first_class(text: &[u8]) -> (u8, usize) {
     let low = |byte: u8| u32::from(byte & 0x3F);
-    match *text {
-        [a, ..] if a.is_ascii() => (ascii_class(a), 1),
-        [a, b, ..] if a < 0xE0 => (class_of_code(u32::from(a & 0x1F) << 6 | low(b)), 2),
-        [a, b, c, ..] if a < 0xF0 => (class_of_code(u32::from(a & 0xF) << 12 | low(b) << 6 | low(c)), 3),
-        [a, b, c, d, ..] => (class_of_code(u32::from(a & 7) << 18 | low(b) << 12 | low(c) << 6 | low(d)), 4),
+    let (code, bytes) = match *text {
+        [a, ..] if a.is_ascii() => return (ascii_class(a), 1),
+        [a, b, ..] if a < 0xE0 => (u32::from(a & 0x1F) << 6 | low(b), 2),
+        [a, b, c, ..] if a < 0xF0 => (u32::from(a & 0xF) << 12 | low(b) << 6 | low(c), 3),
+        [a, b, c, d, ..] => (u32::from(a & 7) << 18 | low(b) << 12 | low(c) << 6 | low(d), 4),
         // Nothing is cut in a text that is valid.
-        _ => (0, text.len()),
-    }
+        _ => return (0, text.len()),
+    };
+    (class_of_code(code), bytes)
 }
 
 /// The number of characters in valid UTF-8, cut anywhere: the bytes that do not continue one.

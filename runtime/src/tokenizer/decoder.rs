@@ -3,7 +3,7 @@
 //! Tokens are joined by spaces, `##` glues a token to the one before. What the first token is called does not matter:
 //! its `##` stays. Cleaning up takes the space before `. , ? !` and English contractions.
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 use super::vocab::{CONTINUATION_PREFIX, MAX_TOKEN_BYTES};
 use super::{Tokenizer, TokenizerError};
@@ -64,14 +64,15 @@ impl<S: Storage> Tokenizer<S> {
         ids: &[u32],
         skip_special_tokens: bool,
         clean_up: CleanUp,
-        mut out: &mut (impl fmt::Write + ?Sized),
+        out: &mut (impl fmt::Write + ?Sized),
     ) -> Result<(), TokenizerError> {
         let (of_tokens, of_text): (&Replacements, &Replacements) = match clean_up {
             CleanUp::Nothing => (&[], &[]),
             CleanUp::Tokens => (TOKEN_REPLACEMENTS, &[]),
             CleanUp::Text => (TOKEN_REPLACEMENTS, TEXT_REPLACEMENTS),
         };
-        let mut text = Replacer::new(of_text, &mut out);
+        let mut write = |c| out.write_char(c);
+        let mut text = Replacer::new(of_text, &mut write);
         let mut is_first = true;
         for &id in ids {
             let mut buffer = [0; MAX_TOKEN_BYTES];
@@ -80,13 +81,14 @@ impl<S: Storage> Tokenizer<S> {
                 continue;
             }
             let (space, token) = match token.strip_prefix(CONTINUATION_PREFIX) {
-                _ if is_first => ("", token),
-                Some(token) => ("", token),
-                None => (" ", token),
+                _ if is_first => (None, token),
+                Some(token) => (None, token),
+                None => (Some(' '), token),
             };
-            let mut cleaned = Replacer::new(of_tokens, &mut text);
-            cleaned.write_str(space)?;
-            token.utf8_chunks().try_for_each(|chunk| cleaned.write_str(chunk.valid()))?;
+            let mut pass = |c| text.feed(0, c);
+            let mut cleaned = Replacer::new(of_tokens, &mut pass);
+            let characters = token.utf8_chunks().flat_map(|chunk| chunk.valid().chars());
+            space.into_iter().chain(characters).try_for_each(|c| cleaned.feed(0, c))?;
             cleaned.finish()?;
             is_first = false;
         }
@@ -103,18 +105,18 @@ struct Replacer<'o> {
     replacements: &'static Replacements,
     /// How many bytes of each were read last and are not handed on yet.
     matched: [u8; MAX_REPLACEMENTS],
-    out: &'o mut dyn fmt::Write,
+    out: &'o mut dyn FnMut(char) -> fmt::Result,
 }
 
 impl<'o> Replacer<'o> {
-    fn new(replacements: &'static Replacements, out: &'o mut dyn fmt::Write) -> Self {
+    fn new(replacements: &'static Replacements, out: &'o mut dyn FnMut(char) -> fmt::Result) -> Self {
         Self { replacements, matched: [0; MAX_REPLACEMENTS], out }
     }
 
     /// Takes a character that has passed the replacements before `stage`.
     fn feed(&mut self, stage: usize, c: char) -> fmt::Result {
         let (Some((from, to)), Some(matched)) = (self.replacements.get(stage), self.matched.get_mut(stage)) else {
-            return self.out.write_char(c);
+            return (self.out)(c);
         };
         let (before, behind) = from.split_at_checked(usize::from(*matched)).unwrap_or_default();
         if behind.starts_with(c) {
@@ -145,11 +147,5 @@ impl<'o> Replacer<'o> {
             rest.chars().try_for_each(|c| self.feed(stage + 1, c))?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Write for Replacer<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|c| self.feed(0, c))
     }
 }

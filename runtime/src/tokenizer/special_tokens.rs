@@ -15,7 +15,6 @@ pub const MAX_SPELLING_BYTES: usize = 24;
 /// The spellings of the special tokens.
 #[derive(Clone, Debug)]
 pub struct SpecialTokens {
-    /// Longest first.
     tokens: [Spelling; 5],
     first_bytes: [u8; 5],
 }
@@ -54,7 +53,6 @@ impl SpecialTokens {
             core::str::from_utf8(token).map_err(|_| missing)?;
             bytes.push(token);
         }
-        tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.bytes.as_bytes().len()));
         let first_bytes = tokens.map(|spelling| spelling.bytes.as_bytes().first().copied().unwrap_or_default());
         Ok(Self { tokens, first_bytes })
     }
@@ -71,18 +69,18 @@ impl SpecialTokens {
     }
 
     /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.
-    #[inline]
     pub fn progress(&self, text: &[u8], is_end: bool) -> Progress {
-        for spelling in &self.tokens {
-            let (spelling, id) = (spelling.bytes.as_bytes(), spelling.id);
-            if text.starts_with(spelling) {
-                return Progress::Found { id, bytes: spelling.len() };
-            }
-            if !is_end && spelling.starts_with(text) {
+        let (mut found, mut longest) = (Progress::None, 0);
+        for Spelling { bytes, id } in &self.tokens {
+            let (spelling, bytes) = (bytes.as_bytes(), bytes.as_bytes().len());
+            if bytes > longest && text.starts_with(spelling) {
+                (found, longest) = (Progress::Found { id: *id, bytes }, bytes);
+            } else if bytes > text.len() && !is_end && spelling.starts_with(text) {
+                // Longer than all that are there.
                 return Progress::Possible;
             }
         }
-        Progress::None
+        found
     }
 
     /// Whether a token is spelled like a special one.
