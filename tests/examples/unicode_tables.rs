@@ -14,8 +14,9 @@ use std::fmt::Write;
 use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical};
 
-/// Characters per block of the class table.
-const BLOCK: u32 = 32;
+/// Characters per block of the class table, and blocks per row.
+const BLOCK: usize = 32;
+const ROW: usize = 8;
 /// The class table's index ends here; what lies above is rare and searched for.
 const INDEX_END: u32 = 0x1_0000;
 /// The longest gap, in characters, between two that decompose and share a run.
@@ -103,38 +104,33 @@ fn classes(out: &mut String) {
     // A surrogate is no scalar value; it is never looked up.
     let of = |code| char::from_u32(code).map_or(0, class);
     let mut combinations = vec![0_u8];
-    let mut blocks: Vec<Vec<u8>> = Vec::new();
-    let mut index = Vec::new();
-    for block in 0..INDEX_END / BLOCK {
-        let numbers: Vec<u8> = (block * BLOCK..(block + 1) * BLOCK)
-            .map(|code| {
-                let class = of(code);
-                let known = combinations.iter().position(|&c| c == class).unwrap_or_else(|| {
-                    combinations.push(class);
-                    combinations.len() - 1
-                });
-                u8::try_from(known).unwrap()
-            })
-            .collect();
-        let nibbles: Vec<u8> = numbers.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect();
-        let known = blocks.iter().position(|b| *b == nibbles).unwrap_or_else(|| {
-            blocks.push(nibbles);
-            blocks.len() - 1
-        });
-        index.push(u8::try_from(known).unwrap());
-    }
+    let mut numbers: Vec<u8> = (0..INDEX_END).map(|code| number_of(&mut combinations, of(code))).collect();
     assert!(combinations.len() <= 16, "a class number must fit a nibble");
     combinations.resize(16, 0);
+    numbers = numbers.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect();
+    let (mut blocks, mut rows) = (Vec::new(), Vec::new());
+    let index: Vec<u8> = numbers.chunks(BLOCK / 2).map(|block| number_of(&mut blocks, block)).collect();
+    let index: Vec<u8> = index.chunks(ROW).map(|row| number_of(&mut rows, row.to_vec())).collect();
 
     let ascii: Vec<u8> = (0..128).map(of).collect();
     table(out, "The classes of ASCII.", "ASCII_CLASSES", "u8", &ascii);
     table(out, "The combinations of classes that occur below U+10000.", "CLASS_COMBINATIONS", "u8", &combinations);
-    table(out, "Block of each 32 characters below U+10000.", "CLASS_INDEX", "u8", &index);
+    table(out, "Row of each 256 characters below U+10000.", "CLASS_INDEX", "u8", &index);
+    table(out, "Block of each 32 characters of a row.", "CLASS_ROWS", "[u8; 8]", &rows);
     let meaning = "Combination numbers, a nibble each, the even character low.";
     table(out, meaning, "CLASS_BLOCKS", "[u8; 16]", &blocks);
     let above = (INDEX_END..=char::MAX.into()).map(|code| (code, u32::from(of(code))));
     let meaning = "Where the classes change from U+10000 on: `first << 8 | classes`.";
     table(out, meaning, "CLASSES_ABOVE", "u32", &changes(8, above));
+}
+
+/// The number of an entry in a list, to which it is added if it is new.
+fn number_of<T: PartialEq>(list: &mut Vec<T>, entry: T) -> u8 {
+    let known = list.iter().position(|known| *known == entry).unwrap_or_else(|| {
+        list.push(entry);
+        list.len() - 1
+    });
+    u8::try_from(known).unwrap()
 }
 
 /// `first << bits | value` wherever the value changes.
@@ -233,11 +229,7 @@ fn lower_case(out: &mut String) {
             let (code, lower) = (u32::from(c), u32::from(lower[0]));
             assert_eq!(lower >> 16, code >> 16, "lower case does not leave its plane");
             let distance = (lower as u16).wrapping_sub(code as u16);
-            let number = distances.iter().position(|&known| known == distance).unwrap_or_else(|| {
-                distances.push(distance);
-                distances.len() - 1
-            });
-            numbers.push((code, number as u32));
+            numbers.push((code, number_of(&mut distances, distance).into()));
         }
     }
     let meaning = "Characters that have a lower case, U+0130 apart: the number of their distance wherever that changes: \

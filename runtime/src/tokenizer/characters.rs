@@ -4,7 +4,7 @@
 //! places where the reference deviates from Unicode. The tables hold less than 15 KB.
 
 use super::unicode_tables::{
-    ASCII_CLASSES, CLASS_BLOCKS, CLASS_COMBINATIONS, CLASS_INDEX, CLASSES_ABOVE, COMBINING_ORDERS, DECOMPOSED, KEPT,
+    ASCII_CLASSES, CLASS_BLOCKS, CLASS_COMBINATIONS, CLASS_INDEX, CLASS_ROWS, CLASSES_ABOVE, COMBINING_ORDERS, DECOMPOSED, KEPT,
     KEPT_PARTS, LAST_PART, LOWER_CASE, LOWER_CASE_DISTANCES,
 };
 
@@ -29,10 +29,11 @@ pub fn class(c: char) -> u8 {
 /// The flags of a character by its code.
 #[inline]
 fn class_of_code(code: u32) -> u8 {
-    let Some(&block) = CLASS_INDEX.get(code as usize / 32) else {
+    let Some(&row) = CLASS_INDEX.get(code as usize / 256) else {
         return value_at::<8>(&CLASSES_ABOVE, code) as u8;
     };
-    // The index has no other blocks than there are.
+    // There are no other rows and blocks than the tables have.
+    let block = CLASS_ROWS.get(usize::from(row)).map_or(0, |row| row[code as usize % 256 / 32]);
     let pair = CLASS_BLOCKS.get(usize::from(block)).map_or(0, |block| block[code as usize % 32 / 2]);
     CLASS_COMBINATIONS[usize::from(pair >> (4 * (code & 1)) & 0xF)]
 }
