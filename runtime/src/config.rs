@@ -73,7 +73,7 @@ impl core::fmt::Display for ConfigOutOfRange {
 impl core::error::Error for ConfigOutOfRange {}
 
 impl BertConfig {
-    /// Channels of one attention head.
+    /// Channels of one attention head; 0 if there are none.
     pub const fn head_dim(&self) -> usize {
         match self.num_attention_heads {
             0 => 0,
@@ -97,8 +97,8 @@ impl BertConfig {
         range("num_hidden_layers", u32::from(self.num_hidden_layers), 1, 255)?;
         range("num_attention_heads", u32::from(self.num_attention_heads), 1, hidden_size)?;
         let heads = u32::from(self.num_attention_heads);
-        if hidden_size % heads != 0 {
-            let max = (1..heads).rev().find(|h| hidden_size % h == 0).unwrap_or(1);
+        if !hidden_size.is_multiple_of(heads) {
+            let max = (1..heads).rev().find(|&heads| hidden_size.is_multiple_of(heads)).unwrap_or(1);
             return Err(ConfigOutOfRange { field: "num_attention_heads", value: heads, min: 1, max });
         }
         range("intermediate_size", u32::from(self.intermediate_size), 1, 16384)?;
