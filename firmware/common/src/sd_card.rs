@@ -26,6 +26,13 @@ pub enum CardError {
     NoCard(SdCardError),
     /// The card's first partition is no FAT16 or FAT32 volume, or a damaged one.
     NoVolume,
+    /// The card ends before its volume does: an image that was not copied whole.
+    CardTooShort {
+        /// Where the volume ends.
+        needed_bytes: u64,
+        /// Where the card ends.
+        card_bytes: u64,
+    },
     /// The root folder of the volume has no such file.
     NoFile {
         /// Its name.
@@ -61,9 +68,13 @@ impl fmt::Display for CardError {
             Self::NoVolume => {
                 write!(
                     f,
-                    "the SD card's first partition is no FAT16 or FAT32 volume: write the card with mbert sd-image"
+                    "the SD card's first partition is no FAT16 or FAT32 volume, or a damaged one: write it anew with mbert sd-image"
                 )
             }
+            Self::CardTooShort { needed_bytes, card_bytes } => write!(
+                f,
+                "the SD card has {card_bytes} bytes, but its volume ends at byte {needed_bytes}: copy the whole image to a card that holds it"
+            ),
             Self::NoFile { name } => {
                 write!(f, "the SD card has no file {name} in its root folder: copy the model there")
             }
@@ -102,7 +113,6 @@ impl<SPI: SpiDevice, DELAY: DelayNs> CardFile<SPI, DELAY> {
     // The 1.5 KiB of stack are given back before the file is read.
     #[inline(never)]
     pub fn open(card: Card<SPI, DELAY>, name: &'static str) -> Result<Self, CardError> {
-        wake(&card)?;
         let volume = Volume::open(&card)?;
 
         let volumes = VolumeManager::<_, _, 1, 1, 1>::new_with_limits(card, NoClock, 0);
@@ -183,15 +193,23 @@ struct Volume {
 
 impl Volume {
     fn open(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<Self, CardError> {
+        let card_bytes = wake(card)?;
         let mut blocks = [Block::new()];
         read(card, 0, &mut blocks)?;
-        let start = partition_start(&blocks[0]).ok_or(CardError::NoVolume)?;
+        let is_there = |&start: &u32| u64::from(start) * (BLOCK_BYTES as u64) < card_bytes;
+        let start = partition_start(&blocks[0]).filter(is_there).ok_or(CardError::NoVolume)?;
         read(card, start, &mut blocks)?;
-        Self::parse(start, &blocks[0]).ok_or(CardError::NoVolume)
+        let (volume, end) = Self::parse(start, &blocks[0]).ok_or(CardError::NoVolume)?;
+        let needed_bytes = u64::from(end) * BLOCK_BYTES as u64;
+        // Behind their end some cards read as 0.
+        if needed_bytes > card_bytes {
+            return Err(CardError::CardTooShort { needed_bytes, card_bytes });
+        }
+        Ok(volume)
     }
 
-    /// Reads the boot sector, and checks of it what the library relies on.
-    fn parse(start: u32, boot_sector: &Block) -> Option<Self> {
+    /// Reads the boot sector, and checks of it what the library relies on. With it comes the volume's end.
+    fn parse(start: u32, boot_sector: &Block) -> Option<(Self, u32)> {
         const BLOCKS_PER_CLUSTER: usize = 13;
         // The library divides by it.
         if boot_sector[BLOCKS_PER_CLUSTER] == 0 {
@@ -209,11 +227,11 @@ impl Volume {
             blocks_per_cluster: bpb.blocks_per_cluster(),
             is_fat32: bpb.fs_info_block().is_some(),
         };
+        let end = start.checked_add(bpb.total_blocks())?;
         let is_whole = usize::from(bpb.bytes_per_block()) == BLOCK_BYTES
-            && data.checked_sub(start)? < bpb.total_blocks()
-            && start.checked_add(bpb.total_blocks()).is_some()
+            && data < end
             && (!volume.is_fat32 || volume.clusters().contains(&bpb.first_root_dir_cluster()));
-        is_whole.then_some(volume)
+        is_whole.then_some((volume, end))
     }
 
     /// The numbers of its clusters.
@@ -262,33 +280,34 @@ impl Volume {
     }
 }
 
-/// Wakes a card up, if it is not awake yet. [`CardFile::open`] does it too; a board that raises the bus's clock afterwards does it first.
+/// Wakes a card up, if it is not awake yet; its length in bytes. [`CardFile::open`] does it too; a board that raises the bus's clock afterwards does it first.
 ///
 /// # Errors
 ///
 /// If there is no card, or none that can be used.
-pub fn wake(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<(), CardError> {
-    let woken = match card.num_bytes() {
+pub fn wake(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<u64, CardError> {
+    let bytes = match card.num_bytes() {
         Err(SdCardError::Cmd58Error) => wake_in_qemu(card),
-        woken => woken.map(drop),
+        bytes => bytes,
     };
-    woken.map_err(CardError::NoCard)
+    bytes.map_err(CardError::NoCard)
 }
 
 /// The last command on the way asks whether the card counts bytes or blocks, and QEMU's cards answer it as if they were still asleep.
 /// Their length tells the same.
-fn wake_in_qemu(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<(), SdCardError> {
+fn wake_in_qemu(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<u64, SdCardError> {
     const MAX_BYTES_COUNTED: u64 = 2 << 30;
     // The rest of the answer.
     card.spi(|spi| spi.read(&mut [0; 4])).map_err(|_| SdCardError::Transport)?;
     // SAFETY: the card has answered every other command as an awake one, and the next line proves it. Its length is read the same way
     // whatever it counts.
     unsafe { card.mark_card_as_init(CardType::SD2) };
-    if card.num_bytes()? > MAX_BYTES_COUNTED {
+    let bytes = card.num_bytes()?;
+    if bytes > MAX_BYTES_COUNTED {
         // SAFETY: as above; longer cards count blocks.
         unsafe { card.mark_card_as_init(CardType::SdhcSdxc) };
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Where the first partition begins, if the card has a table of partitions.
