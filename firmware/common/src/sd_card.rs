@@ -85,7 +85,7 @@ impl fmt::Display for CardError {
             Self::Unreadable { block, error } => {
                 write!(
                     f,
-                    "the SD card did not give block {block} ({error}): check its contacts, or copy the model to another"
+                    "the SD card did not give block {block} ({error}): check its contacts, or copy the model to another card"
                 )
             }
             Self::OutOfFile { offset_bytes, length_bytes } => {
@@ -318,7 +318,14 @@ fn partition_start(block: &Block) -> Option<u32> {
 }
 
 fn read(card: &Card<impl SpiDevice, impl DelayNs>, block: u32, blocks: &mut [Block]) -> Result<(), CardError> {
-    card.read(blocks, BlockIdx(block)).map_err(|error| CardError::Unreadable { block, error })
+    /// Command 12 with its checksum, and time for the answer.
+    const STOP: [u8; 16] = *b"\x4c\0\0\0\0\x61\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    card.read(blocks, BlockIdx(block)).map_err(|error| {
+        // After an error the library leaves the card sending, and would take what it sends for answers from then on. Where even this
+        // does not get through, the first error is told.
+        let _ = card.spi(|spi| spi.write(&STOP));
+        CardError::Unreadable { block, error }
+    })
 }
 
 /// Bytes as the blocks that the library reads into.
