@@ -114,11 +114,12 @@ impl InstructionCounter for SysTick {
             // SAFETY: as above; reading these two changes nothing.
             let (left, state) = unsafe { (Self::CURRENT.read_volatile(), Self::INTERRUPT_STATE.read_volatile()) };
             if periods == self.periods.load(Ordering::Relaxed) {
-                // The timer counts down. It may have begun anew without the interrupt having been served yet.
-                let not_counted = state & Self::PENDING != 0 && left > Self::LAST / 2;
+                // It counts down, and a period begins with 0.
+                let ticks = left.wrapping_neg() & Self::LAST;
+                // This one may have begun without the interrupt having been served yet.
+                let not_counted = state & Self::PENDING != 0 && ticks <= Self::LAST / 2;
                 let periods = u64::from(periods) + u64::from(not_counted);
-                return (periods * u64::from(Self::LAST + 1) + u64::from(Self::LAST - left))
-                    * self.instructions_per_tick;
+                return (periods * u64::from(Self::LAST + 1) + u64::from(ticks)) * self.instructions_per_tick;
             }
         }
     }

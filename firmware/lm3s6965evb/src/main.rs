@@ -20,6 +20,13 @@ static COUNTER: SysTick = unsafe { SysTick::new(80) };
 fn main() -> ! {
     memory::paint_stack();
     COUNTER.start();
+    #[cfg(feature = "kernel-suite")]
+    mbert_firmware::run(mbert_firmware::Board {
+        name: "lm3s6965evb",
+        model: &[],
+        workspace: &mut [],
+        counter: &COUNTER,
+    });
     // SAFETY: this is the board, nobody else uses its ports, and the entry runs once.
     let status = match unsafe { tokenize::obey(&COUNTER) } {
         Ok(()) => 0,
