@@ -4,7 +4,7 @@
 
 mod card;
 mod pins;
-mod tokenize;
+mod questions;
 
 use core::fmt::Write;
 
@@ -28,7 +28,7 @@ fn main() -> ! {
         counter: &COUNTER,
     });
     // SAFETY: this is the board, nobody else uses its ports, and the entry runs once.
-    let status = match unsafe { tokenize::obey(&COUNTER) } {
+    let status = match unsafe { questions::answer(&COUNTER) } {
         Ok(()) => 0,
         Err(failure) => {
             // Without a console there is nobody to tell; the exit status remains.
