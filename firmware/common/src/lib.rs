@@ -9,9 +9,13 @@ mod board;
 mod command;
 pub mod counter;
 mod error;
-mod memory;
+pub mod memory;
 mod panic;
+#[cfg(feature = "sd-card")]
+pub mod pl022;
 mod print;
+#[cfg(feature = "sd-card")]
+pub mod sd_card;
 pub mod semihosting;
 
 pub use board::{Board, region, run};
