@@ -73,6 +73,11 @@ impl WordBuffer {
         self.chars as usize
     }
 
+    /// The number of characters that found room.
+    fn stored(&self) -> usize {
+        self.chars().min(MAX_WORD_CHARS)
+    }
+
     /// Where the characters `first..end` come from, from the first one's start to the last one's end.
     pub fn span(&self, first: usize, end: usize) -> (u32, u32) {
         let last = if end == self.chars() { self.last } else { self.source(end.saturating_sub(1)) };
@@ -138,8 +143,10 @@ impl WordBuffer {
 
     #[cold]
     fn place_marks(&mut self, text: &str, base: u32) {
-        let first = self.marks.first_char() as usize;
-        for (start, len) in self.starts.iter_mut().zip(&mut self.lens).take(self.chars as usize).skip(first) {
+        let (first, stored) = (self.marks.first_char() as usize, self.stored());
+        let ranks = self.starts.get_mut(first..stored).unwrap_or_default();
+        let lens = self.lens.get_mut(first..stored).unwrap_or_default();
+        for (start, len) in ranks.iter_mut().zip(lens) {
             let place = self.marks.place(*start, text, base);
             (*start, *len) = (place.start, place.len);
         }
@@ -151,30 +158,26 @@ impl WordBuffer {
 
     /// A mark of this place in order has come: those in the word that follow it go up by one rank.
     fn move_behind(&mut self, order: u8) {
-        let behind = self.marks_behind(order).count();
-        let end = self.chars().min(MAX_WORD_CHARS);
-        for rank in self.starts.iter_mut().take(end).skip(end - behind) {
-            *rank = MarkOrder::next_rank(*rank);
-        }
+        let (stored, (behind, _)) = (self.stored(), self.marks_behind(order));
+        let ranks = self.starts.get_mut(stored - behind..stored).unwrap_or_default();
+        ranks.iter_mut().for_each(|rank| *rank = MarkOrder::next_rank(*rank));
         self.marks.move_last(order);
     }
 
-    /// The last marks of the open run, from the end on, up to one that does not follow a mark of this place in order.
-    fn marks_behind(&self, order: u8) -> impl Iterator<Item = char> {
-        let marks = self.chars().min(MAX_WORD_CHARS).saturating_sub(self.marks.first_char() as usize);
+    /// How many of the last marks in the word follow one of this place in order, and how many bytes they have.
+    fn marks_behind(&self, order: u8) -> (usize, usize) {
+        let marks = self.stored().saturating_sub(self.marks.first_char() as usize);
         // Nearly always there are none.
         let text = if marks > 0 { self.text() } else { "" };
-        text.chars().rev().take(marks).take_while(move |&c| combining_order(c) > order)
+        let behind = text.chars().rev().take(marks).take_while(|&c| combining_order(c) > order);
+        behind.fold((0, 0), |(marks, bytes), c| (marks + 1, bytes + c.len_utf8()))
     }
 
     /// Puts a mark behind those of its own place in order and of lower ones.
     fn insert(&mut self, c: char, order: u8, rank: u32) {
         self.marks.keep(order, rank);
-        let (mut char, mut at) = (self.chars().min(MAX_WORD_CHARS), usize::from(self.byte_len));
-        for behind in self.marks_behind(order) {
-            char -= 1;
-            at -= behind.len_utf8();
-        }
+        let (marks, bytes) = self.marks_behind(order);
+        let (char, at) = (self.stored() - marks, usize::from(self.byte_len) - bytes);
         let is_full = self.chars() >= MAX_WORD_CHARS;
         self.chars = self.chars.saturating_add(1);
         if char == MAX_WORD_CHARS {
@@ -189,8 +192,8 @@ impl WordBuffer {
         self.byte_len = len as u16;
         let bytes = self.bytes.get_mut(at..len).unwrap_or_default();
         c.encode_utf8(&mut [0; 4]).bytes().rev().for_each(|byte| insert_first(bytes, byte));
-        let chars = self.chars().min(MAX_WORD_CHARS);
-        insert_first(self.starts.get_mut(char..chars).unwrap_or_default(), rank);
+        let stored = self.stored();
+        insert_first(self.starts.get_mut(char..stored).unwrap_or_default(), rank);
     }
 
     /// The characters of the word that found room.

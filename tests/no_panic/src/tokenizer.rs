@@ -3,7 +3,9 @@
 use core::fmt::Write;
 
 use mbert_runtime::storage::Storage;
-use mbert_runtime::tokenizer::{CleanUp, Encoder, Encoding, Tokenizer, TokenizerError, Truncation, Vocab, VocabError, Windows};
+use mbert_runtime::tokenizer::{
+    CleanUp, Encoder, Encoding, Tokenizer, TokenizerError, Truncation, Vocab, VocabError, Windows,
+};
 
 use crate::{Console, any, look, some, text};
 

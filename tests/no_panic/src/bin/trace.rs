@@ -13,4 +13,6 @@ pub extern "C" fn _start() {
     trace.prediction_logit(*any());
     trace.seq_relationship_logit(*any());
     look(trace.finish());
+    #[cfg(feature = "panic")]
+    look(some::<u8>()[*any::<usize>()]);
 }
