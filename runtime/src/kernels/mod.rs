@@ -14,6 +14,7 @@ pub mod x86_64;
 
 /// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MatmulShape {
     /// Rows of input and output.
     pub m: usize,

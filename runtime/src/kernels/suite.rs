@@ -11,6 +11,7 @@ const MAX_K: usize = 768;
 
 /// Where a table first differed from `scalar`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Difference {
     /// The table's name.
     pub kernels: &'static str,
