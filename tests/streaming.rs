@@ -17,7 +17,7 @@ use mbert_runtime::kernels::Kernels;
 use mbert_runtime::kernels::scalar::SCALAR;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError, memory_bytes, memory_bytes_in_passes};
-use mbert_runtime::storage::{BlockCache, BlockSource, NorFlashSource, SeekSource, Storage};
+use mbert_runtime::storage::{BlockCache, BlockSource, Blocks, NorFlashSource, SeekSource, Storage};
 use mbert_runtime::trace::TraceHash;
 
 const BLOCK: usize = 512;
@@ -93,9 +93,10 @@ fn expected() -> &'static ([u8; 32], Vec<u32>) {
 }
 
 /// The model through a cache of `BLOCKS` blocks.
-fn with_cache<const BLOCKS: usize, R>(use_it: impl FnOnce(&BlockCache<&mut Device<'_>, BLOCKS, BLOCK>) -> R) -> R {
-    let mut device = Device::new(blob());
-    use_it(&BlockCache::new(&mut device, blob().len() as u32))
+fn with_cache<const BLOCKS: usize, R>(
+    use_it: impl FnOnce(&BlockCache<Device<'_>, &mut Blocks<BLOCKS, BLOCK>, BLOCKS, BLOCK>) -> R,
+) -> R {
+    use_it(&BlockCache::new(Device::new(blob()), blob().len() as u32, &mut Blocks::new()))
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_window_too_small_is_refused_with_both_sizes() {
 fn every_block_of_the_weights_is_read_once() {
     let model = Model::open(blob()).unwrap();
     let mut device = Device::new(blob());
-    let cache: BlockCache<_, 8, BLOCK> = BlockCache::new(&mut device, blob().len() as u32);
+    let cache = BlockCache::new(&mut device, blob().len() as u32, Blocks::<8, BLOCK>::new());
     let streamed = Model::open(cache.section(0, u32::MAX)).unwrap();
     let mut memory = vec![0; memory_bytes(model.config(), 64)];
     let mut pipeline = Pipeline::new(&streamed, Kernels::native(), &mut memory).unwrap();
@@ -250,7 +251,7 @@ fn a_read_error_anywhere_is_typed_and_the_next_question_is_answered() {
                 self.0.borrow_mut().read(offset, buffer)
             }
         }
-        let cache: BlockCache<_, 8, BLOCK> = BlockCache::new(Shared(&cell), blob().len() as u32);
+        let cache = BlockCache::new(Shared(&cell), blob().len() as u32, Blocks::<8, BLOCK>::new());
         let model = Model::open(cache.section(0, u32::MAX)).unwrap();
         let mut memory = vec![0; memory_bytes(model.config(), 64)];
         cell.borrow_mut().fails_at = Some(place);
@@ -331,14 +332,14 @@ impl embedded_io::Seek for File {
 #[test]
 fn drivers_of_the_embedded_world_carry_a_model() {
     let shifted: &'static [u8] = vec![vec![0xFF; 1024], blob().to_vec()].concat().leak();
-    let cache: BlockCache<_, 6, BLOCK> =
-        BlockCache::new(NorFlashSource::new(Flash(shifted), 1024), blob().len() as u32);
+    let cache =
+        BlockCache::new(NorFlashSource::new(Flash(shifted), 1024), blob().len() as u32, Blocks::<6, BLOCK>::new());
     let model = Model::open(cache.section(0, u32::MAX)).unwrap();
     let mut memory = vec![0; memory_bytes(model.config(), 64)];
     assert_eq!(&answer(&model, &mut memory).unwrap(), expected());
 
     let file = File { bytes: shifted, at: 0, seeks: 0 };
-    let cache: BlockCache<_, 6, BLOCK> = BlockCache::new(SeekSource::new(file, 1024), blob().len() as u32);
+    let cache = BlockCache::new(SeekSource::new(file, 1024), blob().len() as u32, Blocks::<6, BLOCK>::new());
     let model = Model::open(cache.section(0, u32::MAX)).unwrap();
     assert_eq!(&answer(&model, &mut memory).unwrap(), expected());
     let read = cache.bytes_read();
@@ -346,7 +347,7 @@ fn drivers_of_the_embedded_world_carry_a_model() {
     assert!(file.seeks as u64 * 4 * BLOCK as u64 <= read, "{} seeks for {read} bytes", file.seeks);
 
     let cut = &blob()[..blob().len() - 1];
-    let cache: BlockCache<_, 6, BLOCK> = BlockCache::new(NorFlashSource::new(Flash(cut), 0), blob().len() as u32);
+    let cache = BlockCache::new(NorFlashSource::new(Flash(cut), 0), blob().len() as u32, Blocks::<6, BLOCK>::new());
     assert!(matches!(Model::open(cache.section(0, u32::MAX)), Err(FormatError::Unreadable { .. }) | Ok(_)));
     assert!(matches!(cache.take_error(), None | Some(NorFlashErrorKind::OutOfBounds)));
 }

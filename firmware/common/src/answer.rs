@@ -23,8 +23,8 @@ use crate::semihosting::Console;
 const TOP_K: usize = 5;
 /// Masks in one text.
 const MASKS: usize = 4;
-/// The longest sequence that is printed with its answer filled in: BERT's own limit.
-const SHOWN_TOKENS: usize = 512;
+/// The longest sequence that is printed with its answer filled in: BERT's own limit where RAM allows.
+const SHOWN_TOKENS: usize = if cfg!(feature = "sd-card") { 64 } else { 512 };
 /// Values of the first token that are printed.
 const SHOWN_FEATURES: usize = 8;
 
@@ -36,8 +36,22 @@ pub struct Runner<'m, 'w, S> {
     pub pipeline: Pipeline<'m, 'w, S>,
     /// Counts instructions.
     pub counter: &'static dyn InstructionCounter,
+    /// Bytes of the model read so far, where that is counted.
+    pub bytes_read: &'m dyn Fn() -> u64,
     /// Where answers go.
     pub out: Console,
+}
+
+/// What [`fill_mask`] keeps until it is printed: too large for the stack of a small board.
+pub struct Room {
+    answers: [MaskAnswer<TOP_K>; MASKS],
+    filled: [u32; SHOWN_TOKENS],
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { answers: Default::default(), filled: [0; SHOWN_TOKENS] }
+    }
 }
 
 /// What the undisturbed answer took.
@@ -48,6 +62,10 @@ pub struct Cost {
     pub instructions: u64,
     /// The deepest stack since the start, verification of the model included.
     pub stack_bytes: usize,
+    /// Bytes of the model that were read, where that is counted.
+    pub model_bytes_read: u64,
+    /// Passes over the weights of the feed-forward blocks.
+    pub passes: usize,
 }
 
 impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
@@ -55,14 +73,16 @@ impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
         &mut self,
         answer: impl FnOnce(&mut Pipeline<'m, 'w, S>) -> Result<T, Failure>,
     ) -> Result<(T, Cost), Failure> {
-        let begin = self.counter.instructions();
+        let (begin, read) = (self.counter.instructions(), (self.bytes_read)());
         let answer = answer(&mut self.pipeline)?;
         let instructions = self.counter.instructions() - begin;
+        let model_bytes_read = (self.bytes_read)() - read;
+        let passes = self.pipeline.start()?.passes();
         let ids = self.pipeline.input_ids();
         let tokens = ids.len();
         debug!("token ids {=[?]}", ids);
         info!("answered: {=usize} tokens, {=u64} instructions", tokens, instructions);
-        Ok((answer, Cost { tokens, instructions, stack_bytes: stack_bytes() }))
+        Ok((answer, Cost { tokens, instructions, stack_bytes: stack_bytes(), model_bytes_read, passes }))
     }
 
     fn print_trace(&mut self, trace: TraceHash) -> Result<(), Failure> {
@@ -89,11 +109,11 @@ fn forward<'p, S: Storage>(
 }
 
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
-pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Result<Cost, Failure> {
-    let mut answers: [MaskAnswer<TOP_K>; MASKS] = Default::default();
-    let (masks, cost) = runner.measure(|pipeline| Ok(pipeline.fill_mask(text, &mut answers)?.len()))?;
+pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, text: &str) -> Result<Cost, Failure> {
+    let Room { answers, filled } = room;
+    let (masks, cost) = runner.measure(|pipeline| Ok(pipeline.fill_mask(text, answers)?.len()))?;
     let answers = &answers[..masks];
-    print_answers(runner, answers)?;
+    print_answers(runner, answers, filled)?;
 
     let mut positions = [0; MASKS];
     positions.iter_mut().zip(answers).for_each(|(position, answer)| *position = answer.position());
@@ -108,7 +128,11 @@ pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Resu
     Ok(cost)
 }
 
-fn print_answers<S: Storage>(runner: &mut Runner<'_, '_, S>, answers: &[MaskAnswer<TOP_K>]) -> Result<(), Failure> {
+fn print_answers<S: Storage>(
+    runner: &mut Runner<'_, '_, S>,
+    answers: &[MaskAnswer<TOP_K>],
+    filled: &mut [u32; SHOWN_TOKENS],
+) -> Result<(), Failure> {
     let (out, tokenizer) = (&mut runner.out, runner.model.tokenizer());
     let width = |id: u32| -> Result<usize, TokenizerError> {
         let mut width = Width::default();
@@ -116,7 +140,6 @@ fn print_answers<S: Storage>(runner: &mut Runner<'_, '_, S>, answers: &[MaskAnsw
         Ok(width.0)
     };
     let ids = runner.pipeline.input_ids();
-    let mut filled = [0; SHOWN_TOKENS];
     for (index, answer) in answers.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;

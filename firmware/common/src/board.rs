@@ -6,9 +6,11 @@ use defmt::{debug, error, info};
 use mbert_runtime::format::header::Header;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::{Pipeline, memory_bytes};
+use mbert_runtime::pipeline::{Pipeline, memory_bytes_in_passes};
+use mbert_runtime::storage::Storage;
+use static_cell::StaticCell;
 
-use crate::answer::{Runner, features, fill_mask, next_sentence};
+use crate::answer::{Room, Runner, features, fill_mask, next_sentence};
 use crate::command::{Command, command_line};
 use crate::counter::InstructionCounter;
 #[cfg(feature = "kernel-suite")]
@@ -70,10 +72,9 @@ fn obey(board: Board) -> Result<(), Failure> {
     info!("{=str} starts, kernels {=str}", board.name, kernels.name);
     let command = Command::parse(line)?;
     debug!("{}", command);
-    let out = Console::out();
     let (region, workspace) = match command {
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite => return kernel_suite(out, board.counter),
+        Command::KernelSuite => return kernel_suite(Console::out(), board.counter),
         #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { .. } => damage::sweep(board.model, board.workspace)?,
         #[cfg(feature = "kernel-suite")]
@@ -81,17 +82,39 @@ fn obey(board: Board) -> Result<(), Failure> {
         _ => (board.model, board.workspace),
     };
     let model = open_model(region)?;
-    let pipeline = Pipeline::new(&model, kernels, workspace)?;
+    answer(&model, command, workspace, board.counter, &|| 0)
+}
+
+/// Answers a command with a model, and says what it took.
+///
+/// # Errors
+///
+/// Weights packed for another CPU, or a question without an answer.
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn answer<S: Storage>(
+    model: &Model<S>,
+    command: Command<'_>,
+    workspace: &mut [u8],
+    counter: &'static dyn InstructionCounter,
+    bytes_read: &dyn Fn() -> u64,
+) -> Result<(), Failure> {
+    static ROOM: StaticCell<Room> = StaticCell::new();
+    let room = ROOM.init_with(Room::default);
+    let kernels = Kernels::native();
+    let pipeline = Pipeline::new(model, kernels, workspace)?;
     info!("texts of up to {=usize} tokens", pipeline.max_tokens());
-    let mut runner = Runner { model: &model, pipeline, counter: board.counter, out };
+    let mut runner = Runner { model, pipeline, counter, bytes_read, out: Console::out() };
     let cost = match command {
-        Command::FillMask { text } => fill_mask(&mut runner, text)?,
+        Command::FillMask { text } => fill_mask(&mut runner, room, text)?,
         Command::NextSentence { text, pair } => next_sentence(&mut runner, text, pair)?,
         Command::Features { text } => features(&mut runner, text)?,
         #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { text } => {
             questions::ask(&mut runner)?;
-            fill_mask(&mut runner, text)?
+            fill_mask(&mut runner, room, text)?
         }
         #[cfg(feature = "kernel-suite")]
         Command::KernelSuite | Command::Panic => return Ok(()),
@@ -99,10 +122,13 @@ fn obey(board: Board) -> Result<(), Failure> {
     let out = &mut runner.out;
     writeln!(out, "kernels {}", kernels.name)?;
     writeln!(out, "tokens {}", cost.tokens)?;
+    writeln!(out, "passes {}", cost.passes)?;
     writeln!(out, "instructions {}", cost.instructions)?;
-    writeln!(out, "workspace_bytes {}", memory_bytes(model.config(), cost.tokens))?;
+    writeln!(out, "workspace_bytes {}", memory_bytes_in_passes(model.config(), cost.tokens, cost.passes))?;
     writeln!(out, "stack_bytes {}", cost.stack_bytes)?;
+    writeln!(out, "static_bytes {}", memory::static_bytes())?;
     writeln!(out, "code_bytes {}", memory::code_bytes())?;
+    writeln!(out, "model_bytes_read {}", cost.model_bytes_read)?;
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use crate::counter::InstructionCounter;
 use crate::error::Failure;
 use crate::{log, semihosting};
 
-/// The longest command line.
-pub const COMMAND_BYTES: usize = 8192;
+/// The longest command line. Boards with an SD card are those with little RAM.
+pub const COMMAND_BYTES: usize = if cfg!(feature = "sd-card") { 1024 } else { 8192 };
 /// Stands between the words.
 pub const SEPARATOR: char = '\u{1f}';
 

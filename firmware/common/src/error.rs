@@ -10,9 +10,11 @@ use mbert_runtime::storage::Unreadable;
 use mbert_runtime::tokenizer::TokenizerError;
 
 use crate::command::COMMAND_BYTES;
+#[cfg(feature = "sd-card")]
+use crate::sd_card::CardError;
 
 /// Why a command has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+#[derive(Clone, Copy, Debug, defmt::Format)]
 pub enum Failure {
     /// The command line is longer than the memory for it, or the debugger has none.
     CommandTooLong,
@@ -48,6 +50,9 @@ pub enum Failure {
         /// Bytes of the workspace.
         given_bytes: usize,
     },
+    /// The model on the card cannot be found or read.
+    #[cfg(feature = "sd-card")]
+    Card(#[defmt(Display2Format)] CardError),
     /// The debugger did not take the text.
     Console,
 }
@@ -87,12 +92,21 @@ impl fmt::Display for Failure {
             Self::NoRoomForCopy { needed_bytes, given_bytes } => {
                 write!(f, "a copy of the model needs {needed_bytes} bytes of {given_bytes}: take a smaller model, tiny")
             }
+            #[cfg(feature = "sd-card")]
+            Self::Card(error) => error.fmt(f),
             Self::Console => write!(f, "the debugger did not take the answer"),
         }
     }
 }
 
 impl core::error::Error for Failure {}
+
+#[cfg(feature = "sd-card")]
+impl From<CardError> for Failure {
+    fn from(error: CardError) -> Self {
+        Self::Card(error)
+    }
+}
 
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {

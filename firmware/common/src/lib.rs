@@ -24,8 +24,8 @@ pub mod sd_card;
 mod questions;
 pub mod semihosting;
 
-pub use board::{Board, end, open_model, region, run};
-pub use command::{SEPARATOR, command_line};
+pub use board::{Board, answer, end, open_model, region, run};
+pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
 pub use panic::unexpected_trap;
-pub use static_cell::ConstStaticCell;
+pub use static_cell::{ConstStaticCell, StaticCell};

@@ -4,39 +4,51 @@
 
 mod card;
 mod pins;
-mod questions;
-
-use core::fmt::Write;
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::SysTick;
-use mbert_firmware::semihosting::{self, Console};
-use mbert_firmware::{memory, unexpected_trap};
+use mbert_firmware::sd_card::BLOCK_BYTES;
+use mbert_firmware::{
+    Board, Command, ConstStaticCell, Failure, answer, command_line, end, memory, run, unexpected_trap,
+};
+use mbert_runtime::model::Model;
+use mbert_runtime::storage::{BlockCache, Blocks};
+
+const NAME: &str = "lm3s6965evb";
+/// Six tokens of the whole mBERT in one pass over the weights, eight in two.
+const WORKSPACE_BYTES: usize = 35 * 1024;
+/// The window through which weights are read: 10 blocks of the card, and what lies over at both ends.
+const CACHE_BLOCKS: usize = 11;
 
 // SAFETY: nobody else uses the timer.
 static COUNTER: SysTick = unsafe { SysTick::new(80) };
+static WORKSPACE: ConstStaticCell<[u8; WORKSPACE_BYTES]> = ConstStaticCell::new([0; WORKSPACE_BYTES]);
+static WINDOW: ConstStaticCell<Blocks<CACHE_BLOCKS, BLOCK_BYTES>> = ConstStaticCell::new(Blocks::new());
 
 #[entry]
 fn main() -> ! {
     memory::paint_stack();
     COUNTER.start();
-    #[cfg(feature = "kernel-suite")]
-    mbert_firmware::run(mbert_firmware::Board {
-        name: "lm3s6965evb",
-        model: &[],
-        workspace: &mut [],
-        counter: &COUNTER,
-    });
-    // SAFETY: this is the board, nobody else uses its ports, and the entry runs once.
-    let status = match unsafe { questions::answer(&COUNTER) } {
-        Ok(()) => 0,
-        Err(failure) => {
-            // Without a console there is nobody to tell; the exit status remains.
-            let _ = writeln!(Console::err(), "lm3s6965evb: {failure}");
-            2
-        }
+    if cfg!(feature = "kernel-suite") {
+        run(Board { name: NAME, model: &[], workspace: WORKSPACE.take(), counter: &COUNTER });
+    }
+    end(NAME, obey())
+}
+
+fn obey() -> Result<(), Failure> {
+    let command = Command::parse(command_line(&COUNTER)?)?;
+    // SAFETY: this is the board, nobody else uses its ports, and this runs once.
+    let file = unsafe { card::open_model() }?;
+    let (bytes, device_bytes) = (file.bytes(), file.device_bytes());
+    let cache = BlockCache::new(file, device_bytes, WINDOW.take());
+    let blob = cache.section(0, bytes);
+    let answered = match Model::open(blob) {
+        // The whole card is not read before each answer: `verify` is a command of its own.
+        Ok(model) => answer(&model, command, WORKSPACE.take(), &COUNTER, &|| cache.bytes_read()),
+        Err(error) => Err(error.into()),
     };
-    semihosting::exit(status)
+    // What the card said is nearer to the cause than what came of it.
+    cache.take_error().map_or(answered, |error| Err(error.into()))
 }
 
 #[exception]

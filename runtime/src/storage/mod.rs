@@ -12,7 +12,7 @@ mod adapters;
 mod block_cache;
 
 pub use adapters::{NorFlashSource, SeekSource};
-pub use block_cache::{BlockCache, BlockSource, CachedSection};
+pub use block_cache::{BlockCache, BlockSource, Blocks, CachedSection};
 
 use core::fmt;
 

@@ -4,7 +4,7 @@
 
 use mbert_runtime::kernels::scalar::SCALAR;
 use mbert_runtime::model::Model;
-use mbert_runtime::storage::{BlockCache, BlockSource};
+use mbert_runtime::storage::{BlockCache, BlockSource, Blocks};
 use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
 use no_panic::{any, look, some, text};
 
@@ -22,7 +22,7 @@ impl BlockSource for Device {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() {
-    let cache: BlockCache<Device, 10, 512> = BlockCache::new(Device, *any());
+    let cache = BlockCache::new(Device, *any(), Blocks::<10, 512>::new());
     let Ok(model) = Model::open(cache.section(*any(), *any())) else { return };
     look(model.verify());
     let Ok(mut pipeline) = Pipeline::new(&model, &SCALAR, some()) else { return };
