@@ -10,9 +10,11 @@ use mbert_runtime::storage::Unreadable;
 use mbert_runtime::tokenizer::TokenizerError;
 
 use crate::command::COMMAND_BYTES;
+#[cfg(feature = "sd-card")]
+use crate::sd_card::CardError;
 
 /// Why a command has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+#[derive(Clone, Copy, Debug, defmt::Format)]
 pub enum Failure {
     /// The command line is longer than the memory for it, or the debugger has none.
     CommandTooLong,
@@ -25,6 +27,9 @@ pub enum Failure {
     },
     /// No such command, or not that many texts.
     UnknownCommand,
+    /// The model cannot be read from its card.
+    #[cfg(feature = "sd-card")]
+    Card(CardError),
     /// The model cannot be used.
     Format(FormatError),
     /// The text has no answer.
@@ -77,6 +82,8 @@ impl fmt::Display for Failure {
                     Ok(())
                 }
             }
+            #[cfg(feature = "sd-card")]
+            Self::Card(error) => error.fmt(f),
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
@@ -93,6 +100,13 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
+
+#[cfg(feature = "sd-card")]
+impl From<CardError> for Failure {
+    fn from(error: CardError) -> Self {
+        Self::Card(error)
+    }
+}
 
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {

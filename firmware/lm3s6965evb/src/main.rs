@@ -6,13 +6,11 @@ mod card;
 mod pins;
 mod questions;
 
-use core::fmt::Write;
-
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::SysTick;
-use mbert_firmware::semihosting::{self, Console};
-use mbert_firmware::{memory, unexpected_trap};
+use mbert_firmware::{Board, end, memory, run, unexpected_trap};
 
+const NAME: &str = "lm3s6965evb";
 // SAFETY: nobody else uses the timer.
 static COUNTER: SysTick = unsafe { SysTick::new(80) };
 
@@ -20,23 +18,11 @@ static COUNTER: SysTick = unsafe { SysTick::new(80) };
 fn main() -> ! {
     memory::paint_stack();
     COUNTER.start();
-    #[cfg(feature = "kernel-suite")]
-    mbert_firmware::run(mbert_firmware::Board {
-        name: "lm3s6965evb",
-        model: &[],
-        workspace: &mut [],
-        counter: &COUNTER,
-    });
+    if cfg!(feature = "kernel-suite") {
+        run(Board { name: NAME, model: &[], workspace: &mut [], counter: &COUNTER });
+    }
     // SAFETY: this is the board, nobody else uses its ports, and the entry runs once.
-    let status = match unsafe { questions::answer(&COUNTER) } {
-        Ok(()) => 0,
-        Err(failure) => {
-            // Without a console there is nobody to tell; the exit status remains.
-            let _ = writeln!(Console::err(), "lm3s6965evb: {failure}");
-            2
-        }
-    };
-    semihosting::exit(status)
+    end(NAME, unsafe { questions::answer(&COUNTER) })
 }
 
 #[exception]
