@@ -76,3 +76,31 @@ fn partition_table(fat_type: FatType, image_bytes: u64) -> [u8; BLOCK_BYTES as u
     block[510..].copy_from_slice(&[0x55, 0xaa]);
     block
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn models_of_any_length_fit_their_image_up_to_the_last_byte() {
+        // As long as an image of 8 and of 32 MiB can have it, a byte longer, and the shortest.
+        let longest = |image: u64| (0..image).rev().find(|&bytes| image_bytes(bytes) == image).unwrap();
+        let (small, large) = (longest(8 << 20), longest(32 << 20));
+        assert!(large > 30 << 20);
+        for length in [0, 1, small, small + 1, large, large + 1] {
+            let model: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let image = tempfile::tempfile().unwrap();
+            let bytes = image_bytes(length);
+            write_image(&image, bytes, &model).unwrap();
+            assert_eq!(image.metadata().unwrap().len(), bytes);
+            let volume = StreamSlice::new(&image, PARTITION_START, bytes).unwrap();
+            let files = FileSystem::new(volume, FsOptions::new()).unwrap();
+            assert_eq!(files.fat_type(), FatType::Fat16);
+            let mut found = Vec::new();
+            files.root_dir().open_file(FILE_NAME).unwrap().read_to_end(&mut found).unwrap();
+            assert!(found == model, "{length} bytes");
+        }
+    }
+}

@@ -27,6 +27,9 @@ pub enum Failure {
     },
     /// No such command, or not that many texts.
     UnknownCommand,
+    /// The model cannot be read from its card.
+    #[cfg(feature = "sd-card")]
+    Card(CardError),
     /// The model cannot be used.
     Format(FormatError),
     /// The text has no answer.
@@ -50,9 +53,6 @@ pub enum Failure {
         /// Bytes of the workspace.
         given_bytes: usize,
     },
-    /// The model on the card cannot be found or read.
-    #[cfg(feature = "sd-card")]
-    Card(#[defmt(Display2Format)] CardError),
     /// The debugger did not take the text.
     Console,
 }
@@ -82,6 +82,8 @@ impl fmt::Display for Failure {
                     Ok(())
                 }
             }
+            #[cfg(feature = "sd-card")]
+            Self::Card(error) => error.fmt(f),
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
@@ -92,8 +94,6 @@ impl fmt::Display for Failure {
             Self::NoRoomForCopy { needed_bytes, given_bytes } => {
                 write!(f, "a copy of the model needs {needed_bytes} bytes of {given_bytes}: take a smaller model, tiny")
             }
-            #[cfg(feature = "sd-card")]
-            Self::Card(error) => error.fmt(f),
             Self::Console => write!(f, "the debugger did not take the answer"),
         }
     }

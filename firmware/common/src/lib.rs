@@ -12,6 +12,8 @@ pub mod counter;
 #[cfg(feature = "kernel-suite")]
 mod damage;
 mod error;
+#[cfg(feature = "sd-card")]
+mod fat_volume;
 mod log;
 pub mod memory;
 mod panic;

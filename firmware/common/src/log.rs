@@ -52,7 +52,7 @@ impl Sink {
 
 struct Shared(UnsafeCell<State>);
 
-// SAFETY: the boards run on one core and enable no interrupts; `with` is the only access.
+// SAFETY: the boards run on one core, and no interrupt of theirs logs; `with` is the only access.
 unsafe impl Sync for Shared {}
 
 static LOG: Shared = Shared(UnsafeCell::new(State {

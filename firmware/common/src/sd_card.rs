@@ -4,23 +4,20 @@
 //! the file system stays in memory, and a read of any length is one command to the card, straight into the reader's memory.
 
 use core::fmt;
-use core::ops::Range;
 
 use embedded_hal::delay::DelayNs;
 use embedded_hal::spi::SpiDevice;
 use embedded_sdmmc::embedded_sdmmc_types::sdcard::CardType;
-use embedded_sdmmc::fat::Bpb;
-use embedded_sdmmc::{
-    Block, BlockDevice, BlockIdx, ClusterId, Error, SdCard as Card, SdCardError, TimeSource, Timestamp, VolumeIdx,
-    VolumeManager,
-};
+use embedded_sdmmc::{Block, BlockDevice, BlockIdx, SdCard as Card, SdCardError};
 use mbert_runtime::storage::BlockSource;
+
+use crate::fat_volume::find;
 
 /// Bytes of a block of a card.
 pub const BLOCK_BYTES: usize = Block::LEN;
 
 /// Why a file on a card cannot be read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, defmt::Format)]
 pub enum CardError {
     /// No card answers.
     NoCard(SdCardError),
@@ -110,38 +107,10 @@ impl<SPI: SpiDevice, DELAY: DelayNs> CardFile<SPI, DELAY> {
     /// # Errors
     ///
     /// If the card does not answer, has no FAT16 or FAT32 volume or not this file, or if the file does not lie in one piece.
-    // The 1.5 KiB of stack are given back before the file is read.
-    #[inline(never)]
     pub fn open(card: Card<SPI, DELAY>, name: &'static str) -> Result<Self, CardError> {
-        let volume = Volume::open(&card)?;
-
-        let volumes = VolumeManager::<_, _, 1, 1, 1>::new_with_limits(card, NoClock, 0);
-        // The handles end with the manager. To close them would write to the card.
-        let found = volumes
-            .open_raw_volume(VolumeIdx(0))
-            .and_then(|handle| volumes.open_root_dir(handle))
-            .and_then(|handle| volumes.find_directory_entry(handle, name));
-        let (card, NoClock) = volumes.free();
-        let file = match found {
-            Ok(file) if !file.attributes.is_directory() => Ok(file),
-            Ok(_) | Err(Error::NotFound | Error::FilenameError(_)) => Err(CardError::NoFile { name }),
-            Err(Error::DeviceError(error)) => Err(CardError::Unreadable { block: volume.start, error }),
-            Err(_) => Err(CardError::NoVolume),
-        }?;
-
-        let first_block = if file.size == 0 {
-            volume.data
-        } else {
-            // The library keeps the number to itself.
-            let first = volume.clusters().find(|&number| ClusterId::EMPTY + number == file.cluster);
-            let first = first.ok_or(CardError::NoVolume)?;
-            let piece_bytes = volume.piece_bytes(&card, first, file.size)?;
-            if piece_bytes < file.size.into() {
-                return Err(CardError::Fragmented { name, piece_bytes });
-            }
-            volume.block(first)
-        };
-        Ok(Self { card, first_block, bytes: file.size })
+        let card_bytes = wake(&card)?;
+        let (card, first_block, bytes) = find(card, card_bytes, name)?;
+        Ok(Self { card, first_block, bytes })
     }
 
     /// Length of the file.
@@ -180,107 +149,8 @@ impl<SPI: SpiDevice, DELAY: DelayNs> fmt::Debug for CardFile<SPI, DELAY> {
     }
 }
 
-/// Where a FAT volume's parts lie. Blocks count from the beginning of the card.
-struct Volume {
-    start: u32,
-    fat: u32,
-    /// The block of cluster 2, which is the first.
-    data: u32,
-    clusters: u32,
-    blocks_per_cluster: u8,
-    is_fat32: bool,
-}
-
-impl Volume {
-    fn open(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<Self, CardError> {
-        let card_bytes = wake(card)?;
-        let mut blocks = [Block::new()];
-        read(card, 0, &mut blocks)?;
-        let is_there = |&start: &u32| u64::from(start) * (BLOCK_BYTES as u64) < card_bytes;
-        let start = partition_start(&blocks[0]).filter(is_there).ok_or(CardError::NoVolume)?;
-        read(card, start, &mut blocks)?;
-        let (volume, end) = Self::parse(start, &blocks[0]).ok_or(CardError::NoVolume)?;
-        let needed_bytes = u64::from(end) * BLOCK_BYTES as u64;
-        // Behind their end some cards read as 0.
-        if needed_bytes > card_bytes {
-            return Err(CardError::CardTooShort { needed_bytes, card_bytes });
-        }
-        Ok(volume)
-    }
-
-    /// Reads the boot sector, and checks of it what the library relies on. With it comes the volume's end.
-    fn parse(start: u32, boot_sector: &Block) -> Option<(Self, u32)> {
-        const BLOCKS_PER_CLUSTER: usize = 13;
-        // The library divides by it.
-        if boot_sector[BLOCKS_PER_CLUSTER] == 0 {
-            return None;
-        }
-        let bpb = Bpb::create_from_bytes(boot_sector).ok()?;
-        let root_blocks = (u32::from(bpb.root_entries_count()) * 32).div_ceil(BLOCK_BYTES as u32);
-        let fat = start.checked_add(bpb.reserved_block_count().into())?;
-        let data = fat.checked_add(bpb.fat_size().checked_mul(bpb.num_fats().into())?)?.checked_add(root_blocks)?;
-        let volume = Self {
-            start,
-            fat,
-            data,
-            clusters: bpb.total_clusters(),
-            blocks_per_cluster: bpb.blocks_per_cluster(),
-            is_fat32: bpb.fs_info_block().is_some(),
-        };
-        let end = start.checked_add(bpb.total_blocks())?;
-        let is_whole = usize::from(bpb.bytes_per_block()) == BLOCK_BYTES
-            && data < end
-            && (!volume.is_fat32 || volume.clusters().contains(&bpb.first_root_dir_cluster()));
-        is_whole.then_some((volume, end))
-    }
-
-    /// The numbers of its clusters.
-    fn clusters(&self) -> Range<u32> {
-        2..self.clusters.saturating_add(2)
-    }
-
-    /// The first block of a cluster.
-    fn block(&self, cluster: u32) -> u32 {
-        // No farther than the end of the volume, whose number has 32 bits.
-        self.data + (cluster - self.clusters().start) * u32::from(self.blocks_per_cluster)
-    }
-
-    /// How many bytes of a file lie in a row from its first cluster on.
-    fn piece_bytes(
-        &self,
-        card: &Card<impl SpiDevice, impl DelayNs>,
-        first: u32,
-        file_bytes: u32,
-    ) -> Result<u64, CardError> {
-        let cluster_bytes = u64::from(self.blocks_per_cluster) * BLOCK_BYTES as u64;
-        let entries_in_block = (BLOCK_BYTES / if self.is_fat32 { 4 } else { 2 }) as u32;
-        let mut blocks = [Block::new()];
-        let mut bytes = cluster_bytes;
-        for cluster in first..self.clusters().end - 1 {
-            if bytes >= file_bytes.into() {
-                break;
-            }
-            let index = cluster % entries_in_block;
-            if index == 0 || cluster == first {
-                read(card, self.fat + cluster / entries_in_block, &mut blocks)?;
-            }
-            let [table] = &blocks;
-            let next = if self.is_fat32 {
-                // The upper four bits are reserved.
-                u32::from_le_bytes(table.as_chunks().0[index as usize]) & 0x0fff_ffff
-            } else {
-                u16::from_le_bytes(table.as_chunks().0[index as usize]).into()
-            };
-            if next != cluster + 1 {
-                break;
-            }
-            bytes += cluster_bytes;
-        }
-        Ok(bytes.min(file_bytes.into()))
-    }
-}
-
-/// Wakes a card up, if it is not awake yet; its length in bytes. [`CardFile::open`] does it too; a board that raises the bus's clock afterwards does it first.
+/// Wakes a card up, if it is not awake yet; its length in bytes. [`CardFile::open`] does it too: this is for a board that has a faster
+/// clock for cards that are awake.
 ///
 /// # Errors
 ///
@@ -310,14 +180,12 @@ fn wake_in_qemu(card: &Card<impl SpiDevice, impl DelayNs>) -> Result<u64, SdCard
     Ok(bytes)
 }
 
-/// Where the first partition begins, if the card has a table of partitions.
-fn partition_start(block: &Block) -> Option<u32> {
-    const FIRST_PARTITION: usize = 446 + 8;
-    let is_table = block.ends_with(&[0x55, 0xaa]);
-    block[FIRST_PARTITION..].first_chunk().filter(|_| is_table).map(|&bytes| u32::from_le_bytes(bytes))
-}
-
-fn read(card: &Card<impl SpiDevice, impl DelayNs>, block: u32, blocks: &mut [Block]) -> Result<(), CardError> {
+/// Reads blocks from one on.
+pub(crate) fn read(
+    card: &Card<impl SpiDevice, impl DelayNs>,
+    block: u32,
+    blocks: &mut [Block],
+) -> Result<(), CardError> {
     /// Command 12 with its checksum, and time for the answer.
     const STOP: [u8; 16] = *b"\x4c\0\0\0\0\x61\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
     card.read(blocks, BlockIdx(block)).map_err(|error| {
@@ -333,13 +201,4 @@ fn as_blocks(blocks: &mut [[u8; BLOCK_BYTES]]) -> &mut [Block] {
     const { assert!(size_of::<Block>() == BLOCK_BYTES && align_of::<Block>() == 1) };
     // SAFETY: a block is its 512 bytes, a public field of it, and as the assertion says nothing else; so every block of bytes is one.
     unsafe { core::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast(), blocks.len()) }
-}
-
-/// For files that are only read.
-struct NoClock;
-
-impl TimeSource for NoClock {
-    fn get_timestamp(&self) -> Timestamp {
-        Timestamp { year_since_1970: 0, zero_indexed_month: 0, zero_indexed_day: 0, hours: 0, minutes: 0, seconds: 0 }
-    }
 }
