@@ -25,9 +25,12 @@ pub struct SoftmaxScale {
 /// How one row of scores becomes exponents, for [`softmax_row`].
 #[derive(Clone, Copy, Debug)]
 pub struct RowScale {
-    multiplier: i32,
-    shift: i32,
-    accumulator_shift: u32,
+    /// What the distance from the largest score is multiplied with; not negative.
+    pub multiplier: i32,
+    /// Power of two that the product is divided by; where it is negative, the distance is shifted left first.
+    pub shift: i32,
+    /// Left shift of a score, which stays below 2³¹.
+    pub accumulator_shift: u32,
 }
 
 impl SoftmaxScale {
