@@ -69,6 +69,8 @@ pub struct Kernels {
     pub matmul_packed_i8: MatmulI8,
     /// Attention probabilities × values, row-major.
     pub matmul_u8_i8: MatmulU8,
+    /// See [`scale_rows`](crate::ops::requantize::scale_rows).
+    pub scale_rows: fn(tile: &mut [i32], scales: &[i32], shift: u32),
     /// See [`scale_accumulators`](crate::ops::requantize::scale_accumulators).
     pub scale_accumulators: fn(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]),
     /// See [`requantize`](crate::ops::requantize::requantize).

@@ -340,6 +340,12 @@ impl Suite<'_> {
             [0; 2]
         })?;
 
+        self.fill(values, tile.expected, |value| value);
+        self.compare("scale_rows", case, &mut tile, |kernels, tile| {
+            (kernels.scale_rows)(tile, scales, shift);
+            [0; 2]
+        })?;
+
         let shifts = &mut take::<u8>(&mut rest, rows + 1)[1..];
         for output_shift in [0, shift as i32, -1023, -40, -31, -1, 1, 30, 31, 32, 1023] {
             self.fill(Values::Random, shifts, |value| (value & 31) as u8);
@@ -661,6 +667,10 @@ mod tests {
                     *t = t.wrapping_add((product >> 32) as i32);
                 }
             }),
+            wrong!("saturates", scale_rows: |tile, scales, shift| {
+                tile.iter_mut().for_each(|t| *t = t.saturating_mul(1 << shift.min(30)));
+                (SCALAR.scale_rows)(tile, scales, 0);
+            }),
             wrong!("wraps", requantize: |tile, shifts, output_shift, bias, multiplier| {
                 (SCALAR.requantize)(tile, shifts, output_shift, &[0; 16], multiplier);
                 tile.iter_mut().zip(bias.iter().cycle()).for_each(|(t, &bias)| *t = t.wrapping_add(bias));
@@ -769,6 +779,7 @@ mod tests {
             matmul_i8: _,
             matmul_packed_i8: _,
             matmul_u8_i8: _,
+            scale_rows: _,
             scale_accumulators: _,
             requantize: _,
             add_residual: _,
@@ -784,6 +795,6 @@ mod tests {
         let mut entries: Vec<&str> = tables.iter().map(|(entry, _)| *entry).collect();
         entries.sort_unstable();
         entries.dedup();
-        assert_eq!(entries.len(), 14);
+        assert_eq!(entries.len(), 15);
     }
 }
