@@ -137,7 +137,7 @@ impl<'w> Head<'w> {
         mut sink: impl FnMut(usize, usize, i16),
     ) {
         let (n, d, m) = (self.n, self.d, queries.len());
-        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n };
+        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n, out_tile_stride: 0 };
         (kernels.matmul_i8)(&scores, &self.query[queries.start * d..], self.key, self.scores);
         let mut sums = [0; QUERY_ROWS];
         for (i, sum) in sums[..m].iter_mut().enumerate() {
@@ -145,7 +145,8 @@ impl<'w> Head<'w> {
             let (scores, out) = (&mut self.scores[i * n..][..n], &mut self.probabilities[i * n..][..n]);
             *sum = softmax_row(scores, self.key_scales, scale, out);
         }
-        let values = MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d };
+        let values =
+            MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d, out_tile_stride: 0 };
         (kernels.matmul_u8_i8)(&values, self.probabilities, self.value, self.wide);
         for (i, &sum) in sums[..m].iter().enumerate() {
             let divisor = Divisor::new(sum);

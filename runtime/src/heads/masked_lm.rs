@@ -76,7 +76,15 @@ pub fn masked_lm(
         let n = (vocab_size - id).min(TILE_CHANNELS);
         for first in (0..count).step_by(TILE_POSITIONS) {
             let m = (count - first).min(TILE_POSITIONS);
-            let shape = MatmulShape { m, n, k: h, input_stride: h, weight_stride: h, out_stride: TILE_CHANNELS };
+            let shape = MatmulShape {
+                m,
+                n,
+                k: h,
+                input_stride: h,
+                weight_stride: h,
+                out_stride: TILE_CHANNELS,
+                out_tile_stride: 0,
+            };
             (kernels.matmul_i8)(&shape, &rows[first * h..], &words.values[id * h..], &mut acc);
             for (token, c) in (id..id + n).zip(0..) {
                 let (word_scale, bias) = (word_scales.get(token), biases.get(token));

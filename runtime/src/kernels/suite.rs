@@ -230,21 +230,23 @@ impl Suite<'_> {
         // Every length of the reduction, with blocks of a few rows and columns.
         for values in [Values::Min, Values::Max, Values::Alternating, Values::Random] {
             for k in lengths() {
-                for (m, n) in [(1, 1), (2, 4), (5, 3), (4, 16)] {
-                    self.product(memory, values, (m, n, k))?;
+                for (m, n) in [(1, 1), (2, 4), (5, 3), (4, 16), (1, 32)] {
+                    if n * k <= 16 * 768 {
+                        self.product(memory, values, (m, n, k))?;
+                    }
                 }
             }
         }
         // Every height and width of a block.
         for k in [1, 4, 8, 67] {
             for m in 0..=17 {
-                for n in 0..=18 {
+                for n in (0..=18).chain([32, 33, 48]) {
                     self.product(memory, Values::Random, (m, n, k))?;
                 }
             }
         }
         // Larger blocks, and layers as they are.
-        for shape in [(9, 16, 768), (33, 67, 20), (8, 65, 64), (8, 64, 65), (1, 1, 3072), (1, 1, 16384)] {
+        for shape in [(9, 16, 768), (33, 67, 20), (13, 48, 64), (8, 65, 64), (8, 64, 65), (1, 1, 3072), (1, 1, 16384)] {
             for values in [Values::Min, Values::Random] {
                 self.product(memory, values, shape)?;
             }
@@ -260,8 +262,15 @@ impl Suite<'_> {
     ) -> Result<(), Difference> {
         // Rows that lie apart, where there is room for it.
         let apart = if k < 256 { self.next() as usize % 4 } else { 0 };
-        let shape =
-            MatmulShape { m, n, k, input_stride: k + apart, weight_stride: k + apart / 2, out_stride: n + apart };
+        let shape = MatmulShape {
+            m,
+            n,
+            k,
+            input_stride: k + apart,
+            weight_stride: k + apart / 2,
+            out_stride: n + apart,
+            out_tile_stride: TILE_CHANNELS,
+        };
         let case = Case { rows: m, columns: n, k: k as i64, values };
         let mut rest = &mut *memory;
         let skip = self.next() as usize % 8;
@@ -270,7 +279,6 @@ impl Suite<'_> {
         self.fill(values, input, |value| (value >> 24) as i8);
         self.fill(values, weight, |value| ((value >> 24) as i8).max(-127));
         let (input, weight) = (&*input, &*weight);
-        let unsigned: &[u8] = bytemuck::cast_slice(input);
         let mut outputs = Outputs::take(&mut rest, m * shape.out_stride);
 
         self.fill(Values::Random, outputs.expected, |value| value);
@@ -279,31 +287,70 @@ impl Suite<'_> {
             [0; 2]
         })?;
         self.compare("matmul_u8_i8", case, &mut outputs, |kernels, out| {
-            (kernels.matmul_u8_i8)(&shape, unsigned, weight, out);
+            (kernels.matmul_u8_i8)(&shape, bytemuck::cast_slice(input), weight, out);
             [0; 2]
         })?;
         let layout = self.kernels.weight_layout;
-        if n != TILE_CHANNELS || k == 0 || k != shape.weight_stride || !layout.fits(n, k) {
-            return Ok(());
+        if n.is_multiple_of(TILE_CHANNELS) && n * k > 0 && k == shape.weight_stride && layout.fits(n, k) {
+            self.packed_products(rest, &shape, case, input, weight)?;
         }
-        let packed = take::<i8>(&mut rest, n * k);
-        repack(WeightLayout::RowMajor, weight, layout, packed, k);
-        // The whole reduction, and a group of inputs in the middle of it.
+        Ok(())
+    }
+
+    /// A product with the same weights, packed.
+    fn packed_products(
+        &mut self,
+        memory: &mut [u8],
+        shape: &MatmulShape,
+        case: Case,
+        input: &[i8],
+        weight: &[i8],
+    ) -> Result<(), Difference> {
+        let (table, layout) = (self.kernels, self.kernels.weight_layout);
+        let MatmulShape { m, n, k, .. } = *shape;
+        // Tiles one by one, as they lie in a model: apart from each other.
+        let tile_bytes = TILE_CHANNELS * k + 64 * (self.next() as usize % 3);
+        let (tiles, mut rest) = (n / TILE_CHANNELS, memory);
+        let packed = take::<i8>(&mut rest, tiles * tile_bytes);
+        for (packed, weight) in packed.chunks_exact_mut(tile_bytes).zip(weight.chunks_exact(TILE_CHANNELS * k)) {
+            repack(WeightLayout::RowMajor, weight, layout, &mut packed[..TILE_CHANNELS * k], k);
+        }
+        let packed = &*packed;
+        let tile_strides = [(shape.out_stride, TILE_CHANNELS), (TILE_CHANNELS + case.k as usize % 3, m * 20)];
+        let mut outputs = Outputs::take(&mut rest, tiles * (m + 1) * 20);
+        // The whole reduction, and groups of inputs in the middle of it.
         let first = k / 8 * 4;
         for group in [0..k, first..k, 0..first, first..(first + 4).min(k)] {
-            let shape = MatmulShape { k: group.len(), ..shape };
             let case = Case { k: group.len() as i64, ..case };
-            let table = self.kernels;
             let input = input.get(group.start..).unwrap_or_default();
-            let (packed, weight) = (&packed[layout.index(0, group.start, k)..], &weight[group.start..]);
-            self.compare("matmul_packed_i8", case, &mut outputs, |kernels, out| {
-                if core::ptr::eq(kernels, table) {
-                    (kernels.matmul_packed_i8)(&shape, input, packed, out);
-                } else {
-                    (kernels.matmul_i8)(&shape, input, weight, out);
-                }
-                [0; 2]
-            })?;
+            for (out_stride, out_tile_stride) in tile_strides {
+                let rows = MatmulShape { k: group.len(), out_stride, ..*shape };
+                // `scalar` and tables without a packing of their own read the rows tile by tile.
+                let product = |product: &dyn Fn(&MatmulShape, &[i8], &mut [i32]), own: bool, out: &mut [i32]| {
+                    if own && layout != WeightLayout::RowMajor {
+                        let shape = MatmulShape { weight_stride: tile_bytes, out_tile_stride, ..rows };
+                        return product(&shape, &packed[layout.index(0, group.start, k)..], out);
+                    }
+                    for tile in 0..tiles {
+                        let weight = &weight[tile * TILE_CHANNELS * shape.weight_stride + group.start..];
+                        let out = out.get_mut(tile * out_tile_stride..).unwrap_or_default();
+                        product(&MatmulShape { n: TILE_CHANNELS, ..rows }, weight, out);
+                    }
+                };
+                self.compare("matmul_packed_i8", case, &mut outputs, |kernels, out| {
+                    let own = core::ptr::eq(kernels, table);
+                    let entry = if own { kernels.matmul_packed_i8 } else { kernels.matmul_i8 };
+                    product(&|shape, weight, out| entry(shape, input, weight, out), own, out);
+                    [0; 2]
+                })?;
+                self.compare("matmul_packed_u8_i8", case, &mut outputs, |kernels, out| {
+                    let own = core::ptr::eq(kernels, table);
+                    let entry = if own { kernels.matmul_packed_u8_i8 } else { kernels.matmul_u8_i8 };
+                    let input = bytemuck::cast_slice(input);
+                    product(&|shape, weight, out| entry(shape, input, weight, out), own, out);
+                    [0; 2]
+                })?;
+            }
         }
         Ok(())
     }
@@ -644,6 +691,9 @@ mod tests {
                     }
                 }
             }),
+            wrong!("takes u8 for int8", matmul_packed_u8_i8: |shape, input, weight, out| {
+                (SCALAR.matmul_i8)(shape, bytemuck::cast_slice(input), weight, out)
+            }),
             wrong!("takes u8 for int8", matmul_u8_i8: |shape, input, weight, out| {
                 (SCALAR.matmul_i8)(shape, bytemuck::cast_slice(input), weight, out)
             }),
@@ -779,6 +829,7 @@ mod tests {
             matmul_i8: _,
             matmul_packed_i8: _,
             matmul_u8_i8: _,
+            matmul_packed_u8_i8: _,
             scale_rows: _,
             scale_accumulators: _,
             requantize: _,
@@ -795,6 +846,6 @@ mod tests {
         let mut entries: Vec<&str> = tables.iter().map(|(entry, _)| *entry).collect();
         entries.sort_unstable();
         entries.dedup();
-        assert_eq!(entries.len(), 15);
+        assert_eq!(entries.len(), 16);
     }
 }

@@ -115,6 +115,7 @@ impl Linear<'_> {
                         input_stride: width,
                         weight_stride: k,
                         out_stride: TILE_CHANNELS,
+                        out_tile_stride: 0,
                     };
                     let values = &input.values[first * rows + row * width..];
                     let in_tile =
