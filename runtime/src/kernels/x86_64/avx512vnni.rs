@@ -7,9 +7,13 @@
 
 use core::arch::x86_64::*;
 
+use super::rows::rows;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::kernels::scalar::SCALAR;
-use crate::kernels::{Kernels, MatmulShape};
+use crate::kernels::{Kernels, MatmulShape, PerChannel};
+use crate::ops::average::Divisor;
+use crate::ops::layer_norm::Normalizer;
+use crate::ops::softmax::RowScale;
 
 /// Handed out by `available()` only after the CPU reported AVX-512 F, BW, VL and VNNI.
 pub(super) static AVX512VNNI: Kernels = Kernels {
@@ -18,8 +22,22 @@ pub(super) static AVX512VNNI: Kernels = Kernels {
     matmul_i8,
     matmul_packed_i8,
     matmul_packed_u8_i8,
+    scale_rows,
+    scale_accumulators,
+    requantize,
+    add_residual,
+    activate_tile,
+    quantize_smoothed,
+    quantize_i16,
+    quantize_i32,
+    softmax_row,
+    average_row,
+    layer_norm_sums,
+    layer_norm,
     ..SCALAR
 };
+
+rows!("avx512f,avx512bw,avx512vl,avx512vnni", lanes_avx512);
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
     shape.check(input.len(), weight.len(), out.len());
