@@ -93,75 +93,62 @@ unsafe fn packed_tiles<const SIGNED: bool, const T: usize>(
     weight: *const i8,
     out: *mut i32,
 ) {
-    // SAFETY: the caller's tiles; the rows of each block lie inside the shape.
-    unsafe {
-        let weight_sums = weight_sums::<SIGNED, T>(shape, weight);
-        let mut m = 0;
-        while m < shape.m {
+    // 128 times the sum of each channel's weights, from the first block on.
+    let mut weight_sums = [_mm512_setzero_si512(); T];
+    let mut m = 0;
+    while m < shape.m {
+        // SAFETY: the caller's tiles; the rows of each block lie inside the shape.
+        unsafe {
             let (input, out) = (input.add(m * shape.input_stride), out.add(m * shape.out_stride));
-            m += match shape.m - m {
-                8.. => packed_block::<SIGNED, 8, T>(shape, input, weight, out, &weight_sums),
-                4.. => packed_block::<SIGNED, 4, T>(shape, input, weight, out, &weight_sums),
-                2.. => packed_block::<SIGNED, 2, T>(shape, input, weight, out, &weight_sums),
-                _ => packed_block::<SIGNED, 1, T>(shape, input, weight, out, &weight_sums),
+            m += match (shape.m - m, SIGNED && m == 0) {
+                (8.., false) => packed_block::<SIGNED, false, 8, T>(shape, input, weight, out, &mut weight_sums),
+                (4.., false) => packed_block::<SIGNED, false, 4, T>(shape, input, weight, out, &mut weight_sums),
+                (2.., false) => packed_block::<SIGNED, false, 2, T>(shape, input, weight, out, &mut weight_sums),
+                (_, false) => packed_block::<SIGNED, false, 1, T>(shape, input, weight, out, &mut weight_sums),
+                (8.., true) => packed_block::<true, true, 8, T>(shape, input, weight, out, &mut weight_sums),
+                (4.., true) => packed_block::<true, true, 4, T>(shape, input, weight, out, &mut weight_sums),
+                (2.., true) => packed_block::<true, true, 2, T>(shape, input, weight, out, &mut weight_sums),
+                (_, true) => packed_block::<true, true, 1, T>(shape, input, weight, out, &mut weight_sums),
             };
         }
     }
 }
 
-/// 128 times the sum of each channel's weights, or 0 for u8 input. Asks for the tiles behind these, too: where a layer has few rows, its
-/// weights come from memory as fast as they are multiplied.
-///
-/// # Safety
-///
-/// As for [`packed_tiles`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn weight_sums<const SIGNED: bool, const T: usize>(shape: &MatmulShape, weight: *const i8) -> [__m512i; T] {
-    let mut sums = [[_mm512_setzero_si512(); 2]; T];
-    if SIGNED {
-        let flip = _mm512_set1_epi8(i8::MIN);
-        let bytes = shape.k * TILE_CHANNELS;
-        for tile in 0..T {
-            let weight = weight.wrapping_add(tile * shape.weight_stride);
-            let mut at = 0;
-            while at < bytes {
-                // SAFETY: 64 bytes at a multiple of 64 inside the tile, whose length is one; a prefetch reads nothing.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(weight.wrapping_add(at + T * bytes));
-                    let w = _mm512_loadu_si512(weight.add(at).cast());
-                    sums[tile][at / 64 % 2] = _mm512_dpbusd_epi32(sums[tile][at / 64 % 2], flip, w);
-                }
-                at += 64;
-            }
-        }
-    }
-    core::array::from_fn(|tile| _mm512_add_epi32(sums[tile][0], sums[tile][1]))
-}
-
 /// M rows × T tiles in registers. Returns M.
+///
+/// The first block also sums the weights, and asks for those behind its tiles: where a layer has few rows, its weights come from memory
+/// as fast as they are multiplied.
 ///
 /// # Safety
 ///
 /// As for [`packed_tiles`], for the M rows that begin at the pointers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn packed_block<const SIGNED: bool, const M: usize, const T: usize>(
+unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, const T: usize>(
     shape: &MatmulShape,
     input: *const u8,
     weight: *const i8,
     out: *mut i32,
-    weight_sums: &[__m512i; T],
+    weight_sums: &mut [__m512i; T],
 ) -> usize {
     let flip = _mm512_set1_epi8(if SIGNED { i8::MIN } else { 0 });
     let mut sums = [[_mm512_setzero_si512(); T]; M];
+    let mut of_weights = *weight_sums;
     let mut k = 0;
     while k < shape.k {
-        // SAFETY: `k + 4 ≤ shape.k`, so 64 weights of each tile and 4 bytes of each row are readable; loads are unaligned.
+        // SAFETY: `k + 4 ≤ shape.k`, so 64 weights of each tile and 4 bytes of each row are readable; loads are unaligned, and a
+        // prefetch reads nothing.
         unsafe {
             let w: [__m512i; T] = core::array::from_fn(|tile| {
                 _mm512_loadu_si512(weight.add(tile * shape.weight_stride + k * TILE_CHANNELS).cast())
             });
+            if FIRST {
+                for tile in 0..T {
+                    let next = tile * shape.weight_stride + (k + T * shape.k) * TILE_CHANNELS;
+                    _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(next));
+                    of_weights[tile] = _mm512_dpbusd_epi32(of_weights[tile], flip, w[tile]);
+                }
+            }
             for row in 0..M {
                 let four = input.add(row * shape.input_stride + k).cast::<i32>().read_unaligned();
                 let x = _mm512_xor_si512(_mm512_set1_epi32(four), flip);
@@ -172,9 +159,10 @@ unsafe fn packed_block<const SIGNED: bool, const M: usize, const T: usize>(
         }
         k += 4;
     }
+    *weight_sums = of_weights;
     for row in 0..M {
         for tile in 0..T {
-            let sum = _mm512_sub_epi32(sums[row][tile], weight_sums[tile]);
+            let sum = _mm512_sub_epi32(sums[row][tile], of_weights[tile]);
             // SAFETY: the row has 16 elements in each tile; the store is unaligned.
             unsafe { _mm512_storeu_si512(out.add(row * shape.out_stride + tile * shape.out_tile_stride).cast(), sum) };
         }

@@ -8,6 +8,12 @@ use crate::ops::tables::EXP2_U8;
 /// Sixteen int32.
 pub(super) type Lanes = [__m256i; 2];
 
+/// Thirty-two bytes.
+pub(super) type Bytes = __m256i;
+
+/// A table of 256 steps.
+pub(super) type Table<'a> = &'a [i16; 257];
+
 /// Functions with the features of this file. They are inlined into others that have them.
 macro_rules! lanes {
     ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
@@ -37,7 +43,7 @@ lanes! {
         let from = from.as_ptr();
         // SAFETY: 32 readable bytes; the loads are unaligned.
         let halves = unsafe { [_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(8).cast())] };
-        halves.map(|half| _mm256_cvtepi16_epi32(half))
+        [_mm256_cvtepi16_epi32(halves[0]), _mm256_cvtepi16_epi32(halves[1])]
     }
 
     /// Sixteen pairs, as two vectors.
@@ -84,14 +90,6 @@ lanes! {
         unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), lanes) }
     }
 
-    /// Lanes of u8.
-    pub(super) fn store_u8(lanes: Lanes, to: &mut [u8; 16]) {
-        let lanes = packed_i16(lanes);
-        let lanes = _mm_packus_epi16(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-        // SAFETY: 16 writable bytes; the store is unaligned.
-        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), lanes) }
-    }
-
     pub(super) fn splat(value: i32) -> Lanes {
         [_mm256_set1_epi32(value); 2]
     }
@@ -123,23 +121,23 @@ lanes! {
 
     /// Unsigned.
     pub(super) fn magnitude(a: Lanes) -> Lanes {
-        a.map(|a| _mm256_abs_epi32(a))
+        [_mm256_abs_epi32(a[0]), _mm256_abs_epi32(a[1])]
     }
 
     /// `shift` is below 32.
     pub(super) fn shift_left(a: Lanes, shift: u32) -> Lanes {
-        let shift = _mm_cvtsi32_si128(shift as i32);
-        a.map(|a| _mm256_sll_epi32(a, shift))
+        let shift = _mm256_set1_epi32(shift as i32);
+        [_mm256_sllv_epi32(a[0], shift), _mm256_sllv_epi32(a[1], shift)]
     }
 
     /// Rounded down; `shift` is below 32.
     pub(super) fn shift_right(a: Lanes, shift: u32) -> Lanes {
-        let shift = _mm_cvtsi32_si128(shift as i32);
-        a.map(|a| _mm256_sra_epi32(a, shift))
+        let shift = _mm256_set1_epi32(shift as i32);
+        [_mm256_srav_epi32(a[0], shift), _mm256_srav_epi32(a[1], shift)]
     }
 
-    fn multiply_high(a: __m256i, b: __m256i) -> __m256i {
-        let half = _mm256_set1_epi64x(1 << 31);
+    /// The high halves of the products, with something added.
+    fn multiply_high(a: __m256i, b: __m256i, half: __m256i) -> __m256i {
         let even = _mm256_add_epi64(_mm256_mul_epi32(a, b), half);
         let (a, b) = (_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
         let odd = _mm256_add_epi64(_mm256_mul_epi32(a, b), half);
@@ -148,7 +146,14 @@ lanes! {
 
     /// See [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high).
     pub(super) fn rounding_multiply_high(a: Lanes, b: Lanes) -> Lanes {
-        [multiply_high(a[0], b[0]), multiply_high(a[1], b[1])]
+        let half = _mm256_set1_epi64x(1 << 31);
+        [multiply_high(a[0], b[0], half), multiply_high(a[1], b[1], half)]
+    }
+
+    /// `rounding_multiply_high` and then `rounding_shift_right` by `shift`, below 31, in one rounding: half of each step is added at once.
+    pub(super) fn rounding_multiply_shift(a: Lanes, b: Lanes, shift: u32) -> Lanes {
+        let half = _mm256_set1_epi64x((1 << 31) + ((1 << (31 + shift)) & (-1 << 32)));
+        shift_right([multiply_high(a[0], b[0], half), multiply_high(a[1], b[1], half)], shift)
     }
 
     /// As the sign of `by` is: `most` or the least value.
@@ -198,36 +203,64 @@ lanes! {
         lanes.into_iter().fold(0, i32::wrapping_add)
     }
 
-    /// Interpolates a table of 256 steps at magnitudes with 7 fraction bits; beyond the table, its last entry.
-    pub(super) fn interpolate(table: &[i16; 257], magnitudes: [Lanes; 2]) -> [Lanes; 2] {
-        magnitudes.map(|magnitudes| {
-            magnitudes.map(|magnitude| {
-                let magnitude = _mm256_min_epu32(magnitude, _mm256_set1_epi32(256 << 7));
-                // The end of the table is the end of its last step.
-                let step = _mm256_min_epi32(_mm256_srli_epi32::<7>(magnitude), _mm256_set1_epi32(255));
-                let fraction = _mm256_sub_epi32(magnitude, _mm256_slli_epi32::<7>(step));
-                // SAFETY: steps are 0 to 255, so each pair of entries, a step and the next, lies in the table.
-                let pairs = unsafe { _mm256_i32gather_epi32::<2>(table.as_ptr().cast(), step) };
-                // low · (128 − fraction) + high · fraction
-                let low = _mm256_sub_epi32(_mm256_set1_epi32(128), fraction);
-                let weights = _mm256_add_epi32(low, _mm256_slli_epi32::<16>(fraction));
-                let sum = _mm256_madd_epi16(pairs, weights);
-                _mm256_srai_epi32::<7>(_mm256_add_epi32(sum, _mm256_set1_epi32(64)))
-            })
-        })
+    /// A table of 256 steps, ready to be looked up.
+    pub(super) fn table(entries: &[i16; 257]) -> Table<'_> {
+        entries
     }
 
-    /// `255 · 2^(−z / 256)`, rounded; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
-    pub(super) fn exp2_u8(z: Lanes) -> Lanes {
-        z.map(|z| {
-            let byte = _mm256_set1_epi32(255);
-            // SAFETY: indices are 0 to 255, and the table has three bytes behind the last.
-            let entries =
-                unsafe { _mm256_i32gather_epi32::<1>(EXP2.as_ptr().cast(), _mm256_and_si256(z, byte)) };
-            let mantissa = _mm256_and_si256(entries, byte);
-            // Shifts of 9 and more give 0.
-            let shifted = _mm256_srlv_epi32(_mm256_add_epi32(mantissa, mantissa), _mm256_srli_epi32::<8>(z));
-            _mm256_srli_epi32::<1>(_mm256_add_epi32(shifted, _mm256_set1_epi32(1)))
-        })
+    /// Interpolates a table at magnitudes with 7 fraction bits; beyond the table, its last entry.
+    pub(super) fn interpolate(table: &Table<'_>, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
+        let [a, b] = magnitudes;
+        [
+            [interpolated(table, a[0]), interpolated(table, a[1])],
+            [interpolated(table, b[0]), interpolated(table, b[1])],
+        ]
+    }
+
+    fn interpolated(table: &[i16; 257], magnitude: __m256i) -> __m256i {
+        let magnitude = _mm256_min_epi32(magnitude, _mm256_set1_epi32(256 << 7));
+        // The end of the table is the end of its last step.
+        let step = _mm256_min_epi32(_mm256_srli_epi32::<7>(magnitude), _mm256_set1_epi32(255));
+        let fraction = _mm256_sub_epi32(magnitude, _mm256_slli_epi32::<7>(step));
+        // SAFETY: steps are 0 to 255, so each pair of entries, a step and the next, lies in the table.
+        let entries = unsafe { _mm256_i32gather_epi32::<2>(table.as_ptr().cast(), step) };
+        // low · (128 − fraction) + high · fraction
+        let low = _mm256_sub_epi32(_mm256_set1_epi32(128), fraction);
+        let weights = _mm256_add_epi32(low, _mm256_slli_epi32::<16>(fraction));
+        let sum = _mm256_madd_epi16(entries, weights);
+        _mm256_srai_epi32::<7>(_mm256_add_epi32(sum, _mm256_set1_epi32(64)))
+    }
+
+    /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
+    pub(super) fn exp2_u8(z: [Lanes; 2]) -> Bytes {
+        let [a, b] = z;
+        let a = packed_i16([exp2(a[0]), exp2(a[1])]);
+        let b = packed_i16([exp2(b[0]), exp2(b[1])]);
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(a, b))
+    }
+
+    fn exp2(z: __m256i) -> __m256i {
+        let byte = _mm256_set1_epi32(255);
+        // SAFETY: indices are 0 to 255, and the table has three bytes behind the last.
+        let entries = unsafe { _mm256_i32gather_epi32::<1>(EXP2.as_ptr().cast(), _mm256_and_si256(z, byte)) };
+        let mantissa = _mm256_and_si256(entries, byte);
+        // Shifts of 9 and more give 0.
+        let shifted = _mm256_srlv_epi32(_mm256_add_epi32(mantissa, mantissa), _mm256_srli_epi32::<8>(z));
+        _mm256_srli_epi32::<1>(_mm256_add_epi32(shifted, _mm256_set1_epi32(1)))
+    }
+
+    pub(super) fn load_bytes(from: &[u8; 32]) -> Bytes {
+        // SAFETY: 32 readable bytes; the load is unaligned.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    pub(super) fn store_bytes(bytes: Bytes, to: &mut [u8; 32]) {
+        // SAFETY: 32 writable bytes; the store is unaligned.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
+    }
+
+    /// The sums of eight bytes each, in the even lanes.
+    pub(super) fn sums_of_bytes(bytes: Bytes) -> Lanes {
+        [_mm256_sad_epu8(bytes, _mm256_setzero_si256()), _mm256_setzero_si256()]
     }
 }

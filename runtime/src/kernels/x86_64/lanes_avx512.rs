@@ -9,6 +9,15 @@ use crate::ops::tables::EXP2_U8;
 /// Sixteen int32.
 pub(super) type Lanes = __m512i;
 
+/// Thirty-two bytes.
+pub(super) type Bytes = __m256i;
+
+/// A table of 256 steps.
+pub(super) struct Table {
+    entries: [__m512i; 8],
+    last: i16,
+}
+
 /// Functions with the features of this file. They are inlined into others that have them.
 macro_rules! lanes {
     ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
@@ -58,12 +67,6 @@ lanes! {
         unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(lanes)) }
     }
 
-    /// Lanes of u8.
-    pub(super) fn store_u8(lanes: Lanes, to: &mut [u8; 16]) {
-        // SAFETY: 16 writable bytes; the store is unaligned.
-        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(lanes)) }
-    }
-
     pub(super) fn splat(value: i32) -> Lanes {
         _mm512_set1_epi32(value)
     }
@@ -100,12 +103,12 @@ lanes! {
 
     /// `shift` is below 32.
     pub(super) fn shift_left(a: Lanes, shift: u32) -> Lanes {
-        _mm512_sll_epi32(a, _mm_cvtsi32_si128(shift as i32))
+        _mm512_sllv_epi32(a, splat(shift as i32))
     }
 
     /// Rounded down; `shift` is below 32.
     pub(super) fn shift_right(a: Lanes, shift: u32) -> Lanes {
-        _mm512_sra_epi32(a, _mm_cvtsi32_si128(shift as i32))
+        _mm512_srav_epi32(a, splat(shift as i32))
     }
 
     /// See [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high).
@@ -115,6 +118,15 @@ lanes! {
         let (a, b) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
         let odd = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
         _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0x5555, even)
+    }
+
+    /// `rounding_multiply_high` and then `rounding_shift_right` by `shift`, below 31, in one rounding: half of each step is added at once.
+    pub(super) fn rounding_multiply_shift(a: Lanes, b: Lanes, shift: u32) -> Lanes {
+        let half = _mm512_set1_epi64((1 << 31) + ((1 << (31 + shift)) & (-1 << 32)));
+        let even = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
+        let (a, b) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
+        let odd = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
+        shift_right(_mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0x5555, even), shift)
     }
 
     /// Saturating.
@@ -147,59 +159,95 @@ lanes! {
         _mm512_reduce_add_epi32(a)
     }
 
-    /// Interpolates a table of 256 steps at magnitudes with 7 fraction bits; beyond the table, its last entry.
-    pub(super) fn interpolate(table: &[i16; 257], magnitudes: [Lanes; 2]) -> [Lanes; 2] {
-        let magnitudes = magnitudes.map(|magnitudes| min(magnitudes, splat(256 << 7)));
-        // The end of the table is the end of its last step.
-        let steps = magnitudes.map(|magnitudes| min(_mm512_srli_epi32::<7>(magnitudes), splat(255)));
-        let both = _mm512_packus_epi32(steps[0], steps[1]);
-        let (low, high) = (look_up(table, 0, both), look_up(table, 1, both));
-        let (pairs, mut at) = ([_mm512_unpacklo_epi16(low, high), _mm512_unpackhi_epi16(low, high)], 0);
-        magnitudes.map(|magnitude| {
-            let fraction = sub(magnitude, _mm512_slli_epi32::<7>(steps[at]));
-            // low · (128 − fraction) + high · fraction
-            let weights = add(sub(splat(128), fraction), _mm512_slli_epi32::<16>(fraction));
-            at += 1;
-            _mm512_srai_epi32::<7>(add(_mm512_madd_epi16(pairs[at - 1], weights), splat(64)))
-        })
+    /// A table of 256 steps, ready to be looked up.
+    pub(super) fn table(entries: &[i16; 257]) -> Table {
+        let mut table = Table { entries: [splat(0); 8], last: entries[256] };
+        for (lanes, entries) in table.entries.iter_mut().zip(entries.as_chunks::<32>().0) {
+            // SAFETY: 64 readable bytes; the load is unaligned.
+            *lanes = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
+        }
+        table
     }
 
-    /// Entries of a table, from `first` on, for indices below 256 in 16-bit lanes.
-    fn look_up(table: &[i16; 257], first: usize, indices: __m512i) -> __m512i {
-        let mut quarters = [_mm512_setzero_si512(); 4];
-        for (quarter, entries) in quarters.iter_mut().zip(table[first..][..256].as_chunks::<64>().0) {
-            // SAFETY: 64 entries are two vectors of 32; the loads are unaligned.
-            let halves = unsafe {
-                let entries = entries.as_ptr();
-                [_mm512_loadu_si512(entries.cast()), _mm512_loadu_si512(entries.add(32).cast())]
-            };
-            *quarter = _mm512_permutex2var_epi16(halves[0], indices, halves[1]);
-        }
+    /// Entries of a table for indices below 256 in 16-bit lanes.
+    fn look_up(table: &Table, indices: __m512i) -> __m512i {
+        let [a, b, c, d, e, f, g, h] = table.entries;
         let odd = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(64));
-        let upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(128));
-        let low = _mm512_mask_blend_epi16(odd, quarters[0], quarters[1]);
-        let high = _mm512_mask_blend_epi16(odd, quarters[2], quarters[3]);
-        _mm512_mask_blend_epi16(upper, low, high)
+        let low = _mm512_mask_blend_epi16(
+            odd,
+            _mm512_permutex2var_epi16(a, indices, b),
+            _mm512_permutex2var_epi16(c, indices, d),
+        );
+        let high = _mm512_mask_blend_epi16(
+            odd,
+            _mm512_permutex2var_epi16(e, indices, f),
+            _mm512_permutex2var_epi16(g, indices, h),
+        );
+        _mm512_mask_blend_epi16(_mm512_test_epi16_mask(indices, _mm512_set1_epi16(128)), low, high)
     }
 
-    /// `255 · 2^(−z / 256)`, rounded; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
-    pub(super) fn exp2_u8(z: Lanes) -> Lanes {
+    /// Interpolates a table at magnitudes with 7 fraction bits; beyond the table, its last entry.
+    pub(super) fn interpolate(table: &Table, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
+        let [a, b] = magnitudes;
+        let [a, b] = [min(a, splat(256 << 7)), min(b, splat(256 << 7))];
+        // The end of the table is the end of its last step.
+        let step = [min(_mm512_srli_epi32::<7>(a), splat(255)), min(_mm512_srli_epi32::<7>(b), splat(255))];
+        let steps = _mm512_packus_epi32(step[0], step[1]);
+        let next = _mm512_add_epi16(steps, _mm512_set1_epi16(1));
+        let (low, high) = (look_up(table, steps), look_up(table, next));
+        let end = _mm512_cmpeq_epi16_mask(steps, _mm512_set1_epi16(255));
+        let high = _mm512_mask_mov_epi16(high, end, _mm512_set1_epi16(table.last));
+        [
+            interpolated(a, step[0], _mm512_unpacklo_epi16(low, high)),
+            interpolated(b, step[1], _mm512_unpackhi_epi16(low, high)),
+        ]
+    }
+
+    /// Between the two entries of a step.
+    fn interpolated(magnitude: Lanes, step: Lanes, entries: __m512i) -> Lanes {
+        let fraction = sub(magnitude, _mm512_slli_epi32::<7>(step));
+        // low · (128 − fraction) + high · fraction
+        let weights = add(sub(splat(128), fraction), _mm512_slli_epi32::<16>(fraction));
+        _mm512_srai_epi32::<7>(add(_mm512_madd_epi16(entries, weights), splat(64)))
+    }
+
+    /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
+    pub(super) fn exp2_u8(z: [Lanes; 2]) -> Bytes {
+        let [a, b] = z;
+        // Ten octaves down, all is 0.
+        let z = _mm512_packus_epi32(min(a, splat(10 << 8)), min(b, splat(10 << 8)));
         // Two entries of the table in each 16-bit lane.
-        let mut halves = [_mm512_setzero_si512(); 2];
-        let words = _mm512_srli_epi32::<1>(_mm512_and_si512(z, splat(255)));
-        for (half, entries) in halves.iter_mut().zip(EXP2_U8.as_chunks::<128>().0) {
-            // SAFETY: 128 entries are two vectors of 64; the loads are unaligned.
-            let quarters = unsafe {
-                let entries = entries.as_ptr();
-                [_mm512_loadu_si512(entries.cast()), _mm512_loadu_si512(entries.add(64).cast())]
-            };
-            *half = _mm512_permutex2var_epi16(quarters[0], words, quarters[1]);
-        }
-        let pairs = _mm512_mask_blend_epi32(_mm512_test_epi32_mask(z, splat(128)), halves[0], halves[1]);
-        let odd = _mm512_slli_epi32::<3>(_mm512_and_si512(z, splat(1)));
-        let mantissa = _mm512_and_si512(_mm512_srlv_epi32(pairs, odd), splat(255));
-        // Shifts of 9 and more give 0.
-        let octaves = _mm512_srli_epi32::<8>(z);
-        _mm512_srli_epi32::<1>(add(_mm512_srlv_epi32(add(mantissa, mantissa), octaves), splat(1)))
+        let pairs = _mm512_srli_epi16::<1>(z);
+        // SAFETY: 256 readable bytes; the loads are unaligned.
+        let [a, b, c, d] =
+            core::array::from_fn(|i| unsafe { _mm512_loadu_si512(EXP2_U8.as_ptr().add(64 * i).cast()) });
+        let pairs = _mm512_mask_blend_epi16(
+            _mm512_test_epi16_mask(z, _mm512_set1_epi16(128)),
+            _mm512_permutex2var_epi16(a, pairs, b),
+            _mm512_permutex2var_epi16(c, pairs, d),
+        );
+        let odd = _mm512_test_epi16_mask(z, _mm512_set1_epi16(1));
+        let mantissa = _mm512_and_si512(pairs, _mm512_set1_epi16(255));
+        let mantissa = _mm512_mask_srli_epi16::<8>(mantissa, odd, pairs);
+        let shifted = _mm512_srlv_epi16(_mm512_slli_epi16::<1>(mantissa), _mm512_srli_epi16::<8>(z));
+        let rounded = _mm512_avg_epu16(shifted, _mm512_setzero_si512());
+        // Each 128-bit lane has four of the first vector, then four of the second.
+        let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+        _mm256_permutevar8x32_epi32(_mm512_cvtepi16_epi8(rounded), order)
+    }
+
+    pub(super) fn load_bytes(from: &[u8; 32]) -> Bytes {
+        // SAFETY: 32 readable bytes; the load is unaligned.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    pub(super) fn store_bytes(bytes: Bytes, to: &mut [u8; 32]) {
+        // SAFETY: 32 writable bytes; the store is unaligned.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
+    }
+
+    /// The sums of eight bytes each, in the even lanes.
+    pub(super) fn sums_of_bytes(bytes: Bytes) -> Lanes {
+        _mm512_zextsi256_si512(_mm256_sad_epu8(bytes, _mm256_setzero_si256()))
     }
 }

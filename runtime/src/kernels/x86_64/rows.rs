@@ -48,6 +48,17 @@ macro_rules! rows {
                 sub(double, shift_right(double, 1))
             }
 
+            /// See [`scale_by_power_of_two`](crate::ops::fixed_point::scale_by_power_of_two) and
+            /// [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high): first the multiplication.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn multiply_and_scale(value: Lanes, multiplier: Lanes, shift: i32) -> Lanes {
+                match shift {
+                    0..=30 => rounding_multiply_shift(value, multiplier, shift as u32),
+                    _ => scale_by_power_of_two(rounding_multiply_high(value, multiplier), shift),
+                }
+            }
+
             /// See [`scale_by_power_of_two`](crate::ops::fixed_point::scale_by_power_of_two).
             #[inline]
             #[target_feature(enable = $features)]
@@ -88,8 +99,7 @@ macro_rules! rows {
                 let least = sub(splat(i32::MIN), min(bias, splat(0)));
                 let most = sub(splat(i32::MAX), max(bias, splat(0)));
                 for (tile, &shift) in tile.as_chunks_mut().0.iter_mut().zip(shifts) {
-                    let product = rounding_multiply_high(load(tile), multiplier);
-                    let product = scale_by_power_of_two(product, i32::from(shift) - output_shift);
+                    let product = multiply_and_scale(load(tile), multiplier, i32::from(shift) - output_shift);
                     store(add(max(min(product, most), least), bias), tile);
                 }
             }
@@ -116,15 +126,15 @@ macro_rules! rows {
                 out: &mut [i16],
                 stride: usize,
             ) {
-                let multipliers = load(multiplier);
+                let (multipliers, table_of_delta) = (load(multiplier), delta.map(|entries| table(entries)));
                 let mut rows = out.chunks_mut(stride.max(1));
                 // Two rows at a time; of a single one, the second is the first once more.
                 for tiles in tile.as_chunks::<16>().0.chunks(2) {
                     let (Some(first), Some(last)) = (tiles.first(), tiles.last()) else { return };
-                    let x = [load(first), load(last)];
-                    let x = x.map(|x| max(min(x, splat(INPUT_LIMIT)), splat(-INPUT_LIMIT)));
-                    let deltas = match delta {
-                        Some(table) => interpolate(table, x.map(|x| magnitude(x))),
+                    let limited = |tile| max(min(load(tile), splat(INPUT_LIMIT)), splat(-INPUT_LIMIT));
+                    let x = [limited(first), limited(last)];
+                    let deltas = match &table_of_delta {
+                        Some(table) => interpolate(table, [magnitude(x[0]), magnitude(x[1])]),
                         None => [splat(0); 2],
                     };
                     for ((tile, out), (x, delta_of_x)) in tiles.iter().zip(&mut rows).zip(x.into_iter().zip(deltas)) {
@@ -159,8 +169,8 @@ macro_rules! rows {
                 let steps = Steps::new(largest);
                 let reciprocal = splat(steps.reciprocal);
                 for (i, out) in out.iter_mut().enumerate() {
-                    let product = rounding_multiply_high(shift_left(values(i), steps.shift), reciprocal);
-                    store_i8(rounding_shift_right(product, Steps::FRACTION_BITS), out);
+                    let value = shift_left(values(i), steps.shift);
+                    store_i8(rounding_multiply_shift(value, reciprocal, Steps::FRACTION_BITS), out);
                 }
                 for (i, out) in tail.iter_mut().enumerate() {
                     *out = steps.quantize(value(whole + i));
@@ -199,39 +209,70 @@ macro_rules! rows {
                 quantize_row(out, |i| load(&rows[i]), |i| row[i])
             }
 
+            /// Scores in the unit of their row, in place; returns the larger of `most` and these.
+            #[inline]
             #[target_feature(enable = $features)]
-            pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
-                if keys.len() != scores.len() || out.len() != scores.len() {
-                    return softmax::softmax_row(scores, keys, scale, out);
-                }
-                let (scores, scores_tail) = scores.as_chunks_mut();
-                let (keys, keys_tail) = keys.as_chunks();
-                let (out, out_tail) = out.as_chunks_mut();
-                let mut most = splat(i32::MIN);
-                for (scores, keys) in scores.iter_mut().zip(keys) {
+            fn softmax_scores(scores: &mut [i32; 32], keys: &[i32; 32], scale: RowScale, mut most: Lanes) -> Lanes {
+                for (scores, keys) in scores.as_chunks_mut().0.iter_mut().zip(keys.as_chunks().0) {
                     let score = rounding_multiply_high(shift_left(load(scores), scale.accumulator_shift), load(keys));
                     most = max(most, score);
                     store(score, scores);
                 }
-                let mut most = largest(most);
-                for (score, &key) in scores_tail.iter_mut().zip(keys_tail) {
-                    *score = scale.score(*score, key);
-                    most = most.max(*score);
+                most
+            }
+
+            /// Probabilities of scores.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn softmax_probabilities(scores: &[i32; 32], scale: RowScale, most: Lanes) -> Bytes {
+                let mut z = [splat(0); 2];
+                for (z, scores) in z.iter_mut().zip(scores.as_chunks().0) {
+                    let distance = sub(most, load(scores));
+                    *z = if scale.shift >= 0 {
+                        multiply_and_scale(distance, splat(scale.multiplier), scale.shift)
+                    } else {
+                        rounding_multiply_high(scale_by_power_of_two(distance, scale.shift), splat(scale.multiplier))
+                    };
                 }
-                let (mut sums, most_lanes, multiplier) = (splat(0), splat(most), splat(scale.multiplier));
+                exp2_u8(z)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
+                if scores.is_empty() || keys.len() != scores.len() || out.len() != scores.len() {
+                    return softmax::softmax_row(scores, keys, scale, out);
+                }
+                let (scores, scores_left) = scores.as_chunks_mut();
+                let (keys, keys_left) = keys.as_chunks();
+                let (out, out_left) = out.as_chunks_mut();
+                let left = scores_left.len();
+                let mut most = splat(i32::MIN);
+                for (scores, keys) in scores.iter_mut().zip(keys) {
+                    most = softmax_scores(scores, keys, scale, most);
+                }
+                // What is left, with copies of its first score behind it: these are not the largest where that is not.
+                let mut last_scores = [scores_left.first().copied().unwrap_or(0); 32];
+                let mut last_keys = [keys_left.first().copied().unwrap_or(0); 32];
+                if left > 0 {
+                    last_scores[..left].copy_from_slice(scores_left);
+                    last_keys[..left].copy_from_slice(keys_left);
+                    most = softmax_scores(&mut last_scores, &last_keys, scale, most);
+                }
+                let most = splat(largest(most));
+                let mut sums = splat(0);
                 for (scores, out) in scores.iter().zip(out) {
-                    let distance = scale_by_power_of_two(sub(most_lanes, load(scores)), scale.shift.min(0));
-                    let z = scale_by_power_of_two(rounding_multiply_high(distance, multiplier), scale.shift.max(0));
-                    let probabilities = exp2_u8(z);
-                    sums = add(sums, probabilities);
-                    store_u8(probabilities, out);
+                    let probabilities = softmax_probabilities(scores, scale, most);
+                    sums = add(sums, sums_of_bytes(probabilities));
+                    store_bytes(probabilities, out);
                 }
-                let mut row_sum = sum(sums) as u32;
-                for (&score, out) in scores_tail.iter().zip(out_tail) {
-                    *out = scale.probability(most - score);
-                    row_sum += u32::from(*out);
+                if left > 0 {
+                    let mut last = [0; 32];
+                    store_bytes(softmax_probabilities(&last_scores, scale, most), &mut last);
+                    last[left..].fill(0);
+                    out_left.copy_from_slice(&last[..left]);
+                    sums = add(sums, sums_of_bytes(load_bytes(&last)));
                 }
-                row_sum
+                sum(sums) as u32
             }
 
             #[target_feature(enable = $features)]
