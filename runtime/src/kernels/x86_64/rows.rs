@@ -104,17 +104,27 @@ macro_rules! rows {
                 }
             }
 
+            /// Rows of a tile whose sixteen channels all have a place in `out`: the first so many.
+            fn whole_rows(tile: &[i32], channels: usize, out: usize, stride: usize) -> usize {
+                if channels < 16 || stride < 16 || out < 16 {
+                    0
+                } else {
+                    (tile.len() / 16).min((out - 16) / stride + 1)
+                }
+            }
+
             #[target_feature(enable = $features)]
             pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-                for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
-                    match residual.first_chunk_mut() {
-                        Some(residual) if channels >= tile.len() => {
-                            let sum = add_saturating(load(tile), load_i16(residual));
-                            store_i16(rounding_shift_right(sum, shift), residual);
-                        }
-                        _ => requantize::add_residual(tile, channels, shift, residual, stride),
+                let whole = whole_rows(tile, channels, residual.len(), stride);
+                let (tile, tile_left) = tile.split_at(16 * whole);
+                for (tile, residual) in tile.as_chunks().0.iter().zip(residual.chunks_mut(stride.max(1))) {
+                    if let Some(residual) = residual.first_chunk_mut() {
+                        let sum = add_saturating(load(tile), load_i16(residual));
+                        store_i16(rounding_shift_right(sum, shift), residual);
                     }
                 }
+                let left = residual.get_mut(whole * stride..).unwrap_or_default();
+                requantize::add_residual(tile_left, channels, shift, left, stride);
             }
 
             #[target_feature(enable = $features)]
@@ -126,27 +136,33 @@ macro_rules! rows {
                 out: &mut [i16],
                 stride: usize,
             ) {
-                let (multipliers, table_of_delta) = (load(multiplier), delta.map(|entries| table(entries)));
-                let mut rows = out.chunks_mut(stride.max(1));
-                // Two rows at a time; of a single one, the second is the first once more.
-                for tiles in tile.as_chunks::<16>().0.chunks(2) {
-                    let (Some(first), Some(last)) = (tiles.first(), tiles.last()) else { return };
-                    let limited = |tile| max(min(load(tile), splat(INPUT_LIMIT)), splat(-INPUT_LIMIT));
-                    let x = [limited(first), limited(last)];
-                    let deltas = match &table_of_delta {
-                        Some(table) => interpolate(table, [magnitude(x[0]), magnitude(x[1])]),
+                // Two rows at a time.
+                let whole = whole_rows(tile, channels, out.len(), stride) & !1;
+                let (tile, tile_left) = tile.split_at(16 * whole);
+                let mut rows = out.chunks_mut(stride.max(1)).filter_map(|row| row.first_chunk_mut());
+                let (multipliers, deltas) = (load(multiplier), delta.map(|entries| table(entries)));
+                for [tile_a, tile_b] in tile.as_chunks().0.as_chunks().0 {
+                    let [a, b] = [limited(load(tile_a)), limited(load(tile_b))];
+                    let deltas = match &deltas {
+                        Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
                     };
-                    for ((tile, out), (x, delta_of_x)) in tiles.iter().zip(&mut rows).zip(x.into_iter().zip(deltas)) {
-                        match out.first_chunk_mut() {
-                            Some(out) if channels >= tile.len() => {
-                                let activated = sub(shift_left(max(x, splat(0)), 4), delta_of_x);
-                                store_i16(rounding_multiply_high(shift_left(activated, 8), multipliers), out);
-                            }
-                            _ => activation::activate_tile(delta, tile, channels, multiplier, out, stride),
+                    for (x, delta) in [(a, deltas[0]), (b, deltas[1])] {
+                        if let Some(out) = rows.next() {
+                            let activated = sub(shift_left(max(x, splat(0)), 4), delta);
+                            store_i16(rounding_multiply_high(shift_left(activated, 8), multipliers), out);
                         }
                     }
                 }
+                let left = out.get_mut(whole * stride..).unwrap_or_default();
+                activation::activate_tile(delta, tile_left, channels, multiplier, left, stride);
+            }
+
+            /// To what an activation takes in.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn limited(x: Lanes) -> Lanes {
+                max(min(x, splat(INPUT_LIMIT)), splat(-INPUT_LIMIT))
             }
 
             /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one.
