@@ -13,15 +13,18 @@ pub(super) type Lanes = __m512i;
 pub(super) type Bytes = __m256i;
 
 /// A table of 256 steps.
-pub(super) type Table<'a> = &'a [i16; 257];
+pub(super) struct Table {
+    entries: [__m512i; 8],
+    last: i16,
+}
 
 /// Functions with the features of this file. They are inlined into others that have them.
 macro_rules! lanes {
-    ($($(#[$doc:meta])* $visibility:vis fn $name:ident$(<const $constant:ident: usize>)?($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
+    ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$doc])*
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        $visibility fn $name$(<const $constant: usize>)?($($argument: $type),*) $(-> $result)? $body
+        $visibility fn $name($($argument: $type),*) $(-> $result)? $body
     )*};
 }
 
@@ -157,15 +160,19 @@ lanes! {
     }
 
     /// A table of 256 steps, ready to be looked up.
-    pub(super) fn table(entries: &[i16; 257]) -> Table<'_> {
-        entries
+    pub(super) fn table(entries: &[i16; 257]) -> Table {
+        let [.., last] = *entries;
+        let mut table = Table { entries: [splat(0); 8], last };
+        for (lanes, entries) in table.entries.iter_mut().zip(entries.as_chunks::<32>().0) {
+            // SAFETY: 64 readable bytes; the load is unaligned.
+            *lanes = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
+        }
+        table
     }
 
-    /// Entries of a table, from `first` on, for indices below 256 in 16-bit lanes.
-    fn look_up<const FIRST: usize>(table: Table<'_>, indices: __m512i) -> __m512i {
-        // SAFETY: 32 entries, of which the last is number FIRST + 255, at most 256; the loads are unaligned.
-        let [a, b, c, d, e, f, g, h] =
-            core::array::from_fn(|i| unsafe { _mm512_loadu_si512(table.as_ptr().add(FIRST + 32 * i).cast()) });
+    /// Entries of a table for indices in 16-bit lanes, of which the low 8 bits count.
+    fn look_up(table: &Table, indices: __m512i) -> __m512i {
+        let [a, b, c, d, e, f, g, h] = table.entries;
         let odd = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(64));
         let low = _mm512_mask_blend_epi16(
             odd,
@@ -181,13 +188,17 @@ lanes! {
     }
 
     /// Interpolates a table at magnitudes with 7 fraction bits; beyond the table, its last entry.
-    pub(super) fn interpolate(table: &Table<'_>, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
+    pub(super) fn interpolate(table: &Table, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
         let [a, b] = magnitudes;
         let [a, b] = [min(a, splat(256 << 7)), min(b, splat(256 << 7))];
         // The end of the table is the end of its last step.
         let step = [min(_mm512_srli_epi32::<7>(a), splat(255)), min(_mm512_srli_epi32::<7>(b), splat(255))];
-        let steps = _mm512_packus_epi32(step[0], step[1]);
-        let (low, high) = (look_up::<0>(table, steps), look_up::<1>(table, steps));
+        let low = look_up(table, _mm512_packus_epi32(step[0], step[1]));
+        // The end of a step is the start of the next, but for the last.
+        let next = |magnitude| _mm512_srli_epi32::<7>(add(magnitude, splat(128)));
+        let next = _mm512_packus_epi32(next(a), next(b));
+        let is_last = _mm512_cmpgt_epi16_mask(next, _mm512_set1_epi16(255));
+        let high = _mm512_mask_mov_epi16(look_up(table, next), is_last, _mm512_set1_epi16(table.last));
         [
             interpolated(a, step[0], _mm512_unpacklo_epi16(low, high)),
             interpolated(b, step[1], _mm512_unpackhi_epi16(low, high)),

@@ -113,12 +113,17 @@ macro_rules! rows {
                 }
             }
 
+            /// Sixteen elements from `first` on.
+            fn first_chunk(slice: &mut [i16], first: usize) -> Option<&mut [i16; 16]> {
+                slice.get_mut(first..)?.first_chunk_mut()
+            }
+
             #[target_feature(enable = $features)]
             pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
                 let whole = whole_rows(tile, channels, residual.len(), stride);
                 let (tile, tile_left) = tile.split_at(16 * whole);
-                for (tile, residual) in tile.as_chunks().0.iter().zip(residual.chunks_mut(stride.max(1))) {
-                    if let Some(residual) = residual.first_chunk_mut() {
+                for (tile, row) in tile.as_chunks().0.iter().zip(0..whole) {
+                    if let Some(residual) = first_chunk(residual, row * stride) {
                         let sum = add_saturating(load(tile), load_i16(residual));
                         store_i16(rounding_shift_right(sum, shift), residual);
                     }
@@ -139,16 +144,15 @@ macro_rules! rows {
                 // Two rows at a time.
                 let whole = whole_rows(tile, channels, out.len(), stride) & !1;
                 let (tile, tile_left) = tile.split_at(16 * whole);
-                let mut rows = out.chunks_mut(stride.max(1)).filter_map(|row| row.first_chunk_mut());
                 let (multipliers, deltas) = (load(multiplier), delta.map(|entries| table(entries)));
-                for [tile_a, tile_b] in tile.as_chunks().0.as_chunks().0 {
+                for ([tile_a, tile_b], row) in tile.as_chunks().0.as_chunks().0.iter().zip((0..whole).step_by(2)) {
                     let [a, b] = [limited(load(tile_a)), limited(load(tile_b))];
                     let deltas = match &deltas {
                         Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
                     };
-                    for (x, delta) in [(a, deltas[0]), (b, deltas[1])] {
-                        if let Some(out) = rows.next() {
+                    for (x, delta, row) in [(a, deltas[0], row), (b, deltas[1], row + 1)] {
+                        if let Some(out) = first_chunk(out, row * stride) {
                             let activated = sub(shift_left(max(x, splat(0)), 4), delta);
                             store_i16(rounding_multiply_high(shift_left(activated, 8), multipliers), out);
                         }
