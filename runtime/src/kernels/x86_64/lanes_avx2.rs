@@ -203,7 +203,7 @@ lanes! {
         lanes.into_iter().fold(0, i32::wrapping_add)
     }
 
-    /// A table of 256 steps, ready to be looked up.
+    /// A table of 256 steps, ready to be looked up: its last step is flat.
     pub(super) fn table(entries: &[i16; 257]) -> Table<'_> {
         entries
     }
@@ -218,17 +218,26 @@ lanes! {
     }
 
     fn interpolated(table: &[i16; 257], magnitude: __m256i) -> __m256i {
-        let magnitude = _mm256_min_epi32(magnitude, _mm256_set1_epi32(256 << 7));
-        // The end of the table is the end of its last step.
-        let step = _mm256_min_epi32(_mm256_srli_epi32::<7>(magnitude), _mm256_set1_epi32(255));
-        let fraction = _mm256_sub_epi32(magnitude, _mm256_slli_epi32::<7>(step));
+        let magnitude = _mm256_min_epu32(magnitude, _mm256_set1_epi32((256 << 7) - 1));
+        let step = _mm256_srli_epi32::<7>(magnitude);
         // SAFETY: steps are 0 to 255, so each pair of entries, a step and the next, lies in the table.
         let entries = unsafe { _mm256_i32gather_epi32::<2>(table.as_ptr().cast(), step) };
-        // low · (128 − fraction) + high · fraction
+        // low · (128 − fraction) + high · fraction, rounded
+        let fraction = _mm256_and_si256(magnitude, _mm256_set1_epi32(127));
         let low = _mm256_sub_epi32(_mm256_set1_epi32(128), fraction);
-        let weights = _mm256_add_epi32(low, _mm256_slli_epi32::<16>(fraction));
+        let weights = _mm256_or_si256(low, _mm256_slli_epi32::<16>(fraction));
         let sum = _mm256_madd_epi16(entries, weights);
         _mm256_srai_epi32::<7>(_mm256_add_epi32(sum, _mm256_set1_epi32(64)))
+    }
+
+    /// `value · factor + offset`, where value and factor fit int16.
+    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
+        // The high half of the value, its sign, is multiplied by 0.
+        let (factor, offset) = (_mm256_set1_epi32(factor & 0xffff), _mm256_set1_epi32(offset));
+        [
+            _mm256_add_epi32(_mm256_madd_epi16(value[0], factor), offset),
+            _mm256_add_epi32(_mm256_madd_epi16(value[1], factor), offset),
+        ]
     }
 
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).

@@ -14,8 +14,8 @@ pub(super) type Bytes = __m256i;
 
 /// A table of 256 steps.
 pub(super) struct Table {
-    entries: [__m512i; 8],
-    last: i16,
+    starts: [__m512i; 8],
+    rises: [__m512i; 8],
 }
 
 /// Functions with the features of this file. They are inlined into others that have them.
@@ -56,9 +56,9 @@ lanes! {
 
     /// Saturated to ±32767.
     pub(super) fn store_i16(lanes: Lanes, to: &mut [i16; 16]) {
-        let lanes = max(min(lanes, splat(32767)), splat(-32767));
+        let lanes = _mm256_max_epi16(_mm512_cvtsepi32_epi16(lanes), _mm256_set1_epi16(-32767));
         // SAFETY: 32 writable bytes; the store is unaligned.
-        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(lanes)) }
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), lanes) }
     }
 
     /// Lanes of int8.
@@ -159,58 +159,64 @@ lanes! {
         _mm512_reduce_add_epi32(a)
     }
 
-    /// A table of 256 steps, ready to be looked up.
+    /// A table of 256 steps, ready to be looked up: its last step is flat, and neighbours differ by less than 2¹⁵.
     pub(super) fn table(entries: &[i16; 257]) -> Table {
-        let [.., last] = *entries;
-        let mut table = Table { entries: [splat(0); 8], last };
-        for (lanes, entries) in table.entries.iter_mut().zip(entries.as_chunks::<32>().0) {
-            // SAFETY: 64 readable bytes; the load is unaligned.
-            *lanes = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
+        let mut table = Table { starts: [splat(0); 8], rises: [splat(0); 8] };
+        for (i, (start, rise)) in table.starts.iter_mut().zip(&mut table.rises).enumerate() {
+            // SAFETY: entries 32 i to 32 i + 32 of 257; the loads are unaligned.
+            let end = unsafe {
+                let entries = entries.as_ptr().add(32 * i);
+                *start = _mm512_loadu_si512(entries.cast());
+                _mm512_loadu_si512(entries.add(1).cast())
+            };
+            *rise = _mm512_sub_epi16(end, *start);
         }
         table
     }
 
-    /// Entries of a table for indices in 16-bit lanes, of which the low 8 bits count.
-    fn look_up(table: &Table, indices: __m512i) -> __m512i {
-        let [a, b, c, d, e, f, g, h] = table.entries;
-        let odd = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(64));
-        let low = _mm512_mask_blend_epi16(
-            odd,
-            _mm512_permutex2var_epi16(a, indices, b),
-            _mm512_permutex2var_epi16(c, indices, d),
-        );
-        let high = _mm512_mask_blend_epi16(
-            odd,
-            _mm512_permutex2var_epi16(e, indices, f),
-            _mm512_permutex2var_epi16(g, indices, h),
-        );
-        _mm512_mask_blend_epi16(_mm512_test_epi16_mask(indices, _mm512_set1_epi16(128)), low, high)
-    }
-
-    /// Interpolates a table at magnitudes with 7 fraction bits; beyond the table, its last entry.
+    /// Interpolates a table at magnitudes with 7 fraction bits, unsigned; beyond the table, its last entry.
     pub(super) fn interpolate(table: &Table, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
-        let [a, b] = magnitudes;
-        let [a, b] = [min(a, splat(256 << 7)), min(b, splat(256 << 7))];
-        // The end of the table is the end of its last step.
-        let step = [min(_mm512_srli_epi32::<7>(a), splat(255)), min(_mm512_srli_epi32::<7>(b), splat(255))];
-        let low = look_up(table, _mm512_packus_epi32(step[0], step[1]));
-        // The end of a step is the start of the next, but for the last.
-        let next = |magnitude| _mm512_srli_epi32::<7>(add(magnitude, splat(128)));
-        let next = _mm512_packus_epi32(next(a), next(b));
-        let is_last = _mm512_cmpgt_epi16_mask(next, _mm512_set1_epi16(255));
-        let high = _mm512_mask_mov_epi16(look_up(table, next), is_last, _mm512_set1_epi16(table.last));
+        let most = splat((256 << 7) - 1);
+        let [a, b] = [_mm512_min_epu32(magnitudes[0], most), _mm512_min_epu32(magnitudes[1], most)];
+        let steps = _mm512_packus_epi32(_mm512_srli_epi32::<7>(a), _mm512_srli_epi32::<7>(b));
+        let upper = [
+            _mm512_test_epi16_mask(steps, _mm512_set1_epi16(64)),
+            _mm512_test_epi16_mask(steps, _mm512_set1_epi16(128)),
+        ];
+        let (start, rise) = (look_up(&table.starts, steps, upper), look_up(&table.rises, steps, upper));
         [
-            interpolated(a, step[0], _mm512_unpacklo_epi16(low, high)),
-            interpolated(b, step[1], _mm512_unpackhi_epi16(low, high)),
+            interpolated(a, _mm512_unpacklo_epi16(start, rise)),
+            interpolated(b, _mm512_unpackhi_epi16(start, rise)),
         ]
     }
 
-    /// Between the two entries of a step.
-    fn interpolated(magnitude: Lanes, step: Lanes, entries: __m512i) -> Lanes {
-        let fraction = sub(magnitude, _mm512_slli_epi32::<7>(step));
-        // low · (128 − fraction) + high · fraction
-        let weights = add(sub(splat(128), fraction), _mm512_slli_epi32::<16>(fraction));
-        _mm512_srai_epi32::<7>(add(_mm512_madd_epi16(entries, weights), splat(64)))
+    /// Entries for indices in 16-bit lanes, whose bits 6 and 7 are the masks.
+    fn look_up(entries: &[__m512i; 8], indices: __m512i, upper: [__mmask32; 2]) -> __m512i {
+        let [a, b, c, d, e, f, g, h] = *entries;
+        let ab = _mm512_permutex2var_epi16(a, indices, b);
+        let cd = _mm512_permutex2var_epi16(c, indices, d);
+        let ef = _mm512_permutex2var_epi16(e, indices, f);
+        let gh = _mm512_permutex2var_epi16(g, indices, h);
+        let low = _mm512_mask_blend_epi16(upper[0], ab, cd);
+        let high = _mm512_mask_blend_epi16(upper[0], ef, gh);
+        _mm512_mask_blend_epi16(upper[1], low, high)
+    }
+
+    /// Within a step: start · 128 + rise · fraction, rounded.
+    fn interpolated(magnitude: Lanes, start_and_rise: __m512i) -> Lanes {
+        // 128 below the fraction: (magnitude << 16 & 127 << 16) | 128.
+        let weights = _mm512_ternarylogic_epi32::<0b1111_1000>(
+            splat(128),
+            _mm512_slli_epi32::<16>(magnitude),
+            splat(127 << 16),
+        );
+        _mm512_srai_epi32::<7>(_mm512_dpwssd_epi32(splat(64), start_and_rise, weights))
+    }
+
+    /// `value · factor + offset`, where value and factor fit int16.
+    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
+        // The high half of the value, its sign, is multiplied by 0.
+        _mm512_dpwssd_epi32(splat(offset), value, splat(factor & 0xffff))
     }
 
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).

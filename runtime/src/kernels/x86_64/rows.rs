@@ -146,27 +146,21 @@ macro_rules! rows {
                 let (tile, tile_left) = tile.split_at(16 * whole);
                 let (multipliers, deltas) = (load(multiplier), delta.map(|entries| table(entries)));
                 for ([tile_a, tile_b], row) in tile.as_chunks().0.as_chunks().0.iter().zip((0..whole).step_by(2)) {
-                    let [a, b] = [limited(load(tile_a)), limited(load(tile_b))];
+                    let [a, b] = [load(tile_a), load(tile_b)];
                     let deltas = match &deltas {
                         Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
                     };
                     for (x, delta, row) in [(a, deltas[0], row), (b, deltas[1], row + 1)] {
                         if let Some(out) = first_chunk(out, row * stride) {
-                            let activated = sub(shift_left(max(x, splat(0)), 4), delta);
+                            let positive = max(min(x, splat(INPUT_LIMIT)), splat(0));
+                            let activated = sub(shift_left(positive, 4), delta);
                             store_i16(rounding_multiply_high(shift_left(activated, 8), multipliers), out);
                         }
                     }
                 }
                 let left = out.get_mut(whole * stride..).unwrap_or_default();
                 activation::activate_tile(delta, tile_left, channels, multiplier, left, stride);
-            }
-
-            /// To what an activation takes in.
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn limited(x: Lanes) -> Lanes {
-                max(min(x, splat(INPUT_LIMIT)), splat(-INPUT_LIMIT))
             }
 
             /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one.
@@ -315,13 +309,12 @@ macro_rules! rows {
 
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-                let (width, sum) = (splat(normalizer.width), splat(normalizer.sum));
                 let inverse = splat(normalizer.inverse);
                 let rows = row.as_chunks_mut().0.iter_mut().zip(parameters.as_chunks().0);
                 let whole = 16 * rows.len();
                 for (row, parameters) in rows {
                     let [gamma, beta] = load_pairs(parameters);
-                    let deviation = sub(multiply(width, load_i16(row)), sum);
+                    let deviation = multiply_add_i16(load_i16(row), normalizer.width, -normalizer.sum);
                     let deviation = scale_by_power_of_two(deviation, normalizer.deviation_shift);
                     let normalized = rounding_multiply_high(deviation, inverse);
                     let scaled = add(beta, rounding_multiply_high(normalized, gamma));
