@@ -14,6 +14,17 @@ pub(super) type Bytes = __m256i;
 /// A table of 256 steps.
 pub(super) type Table<'a> = &'a [i16; 257];
 
+/// What is added to a product that loses its low half and then so many bits, for both roundings.
+pub(super) static HALVES: [i64; 32] = {
+    let mut halves = [1 << 31; 32];
+    let mut shift = 1;
+    while shift < halves.len() {
+        halves[shift] += 1 << (31 + shift);
+        shift += 1;
+    }
+    halves
+};
+
 /// Functions with the features of this file. They are inlined into others that have them.
 macro_rules! lanes {
     ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
@@ -114,11 +125,6 @@ lanes! {
         [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])]
     }
 
-    /// The larger, both taken as unsigned.
-    pub(super) fn max_unsigned(a: Lanes, b: Lanes) -> Lanes {
-        [_mm256_max_epu32(a[0], b[0]), _mm256_max_epu32(a[1], b[1])]
-    }
-
     /// Unsigned.
     pub(super) fn magnitude(a: Lanes) -> Lanes {
         [_mm256_abs_epi32(a[0]), _mm256_abs_epi32(a[1])]
@@ -152,7 +158,7 @@ lanes! {
 
     /// `rounding_multiply_high` and then `rounding_shift_right` by `shift`, below 31, in one rounding: half of each step is added at once.
     pub(super) fn rounding_multiply_shift(a: Lanes, b: Lanes, shift: u32) -> Lanes {
-        let half = _mm256_set1_epi64x((1 << 31) + ((1 << (31 + shift)) & (-1 << 32)));
+        let half = _mm256_set1_epi64x(HALVES[shift as usize & 31]);
         shift_right([multiply_high(a[0], b[0], half), multiply_high(a[1], b[1], half)], shift)
     }
 
@@ -182,25 +188,12 @@ lanes! {
         shifted
     }
 
-    /// Of the lanes, unsigned.
-    pub(super) fn largest_unsigned(a: Lanes) -> u32 {
-        let mut lanes = [0; 16];
-        store(a, &mut lanes);
-        lanes.into_iter().fold(0, |largest, lane| largest.max(lane as u32))
-    }
-
-    /// Of the lanes.
-    pub(super) fn largest(a: Lanes) -> i32 {
-        let mut lanes = [0; 16];
-        store(a, &mut lanes);
-        lanes.into_iter().fold(i32::MIN, i32::max)
-    }
-
-    /// Of the lanes.
-    pub(super) fn sum(a: Lanes) -> i32 {
-        let mut lanes = [0; 16];
-        store(a, &mut lanes);
-        lanes.into_iter().fold(0, i32::wrapping_add)
+    /// The largest lane, in every lane.
+    pub(super) fn largest(a: Lanes) -> Lanes {
+        let a = _mm256_max_epi32(a[0], a[1]);
+        let a = _mm256_max_epi32(a, _mm256_permute2x128_si256::<0x01>(a, a));
+        let a = _mm256_max_epi32(a, _mm256_shuffle_epi32::<0b01_00_11_10>(a));
+        [_mm256_max_epi32(a, _mm256_shuffle_epi32::<0b10_11_00_01>(a)); 2]
     }
 
     /// A table of 256 steps, ready to be looked up: its last step is flat.
@@ -268,8 +261,14 @@ lanes! {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
     }
 
-    /// The sums of eight bytes each, in the even lanes.
-    pub(super) fn sums_of_bytes(bytes: Bytes) -> Lanes {
-        [_mm256_sad_epu8(bytes, _mm256_setzero_si256()), _mm256_setzero_si256()]
+    /// Four sums, with these bytes added.
+    pub(super) fn add_bytes(sums: Bytes, bytes: Bytes) -> Bytes {
+        _mm256_add_epi64(sums, _mm256_sad_epu8(bytes, _mm256_setzero_si256()))
+    }
+
+    /// The sum of four sums.
+    pub(super) fn total(sums: Bytes) -> u32 {
+        let sums = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        (_mm_cvtsi128_si32(sums) + _mm_extract_epi32::<2>(sums)) as u32
     }
 }

@@ -4,13 +4,13 @@
 
 use core::arch::x86_64::*;
 
+use super::lanes_avx2::HALVES;
 use crate::ops::tables::EXP2_U8;
 
 /// Sixteen int32.
 pub(super) type Lanes = __m512i;
 
-/// Thirty-two bytes.
-pub(super) type Bytes = __m256i;
+pub(super) use super::lanes_avx2::{Bytes, add_bytes, load_bytes, store_bytes, total};
 
 /// A table of 256 steps.
 pub(super) struct Table {
@@ -91,11 +91,6 @@ lanes! {
         _mm512_max_epi32(a, b)
     }
 
-    /// The larger, both taken as unsigned.
-    pub(super) fn max_unsigned(a: Lanes, b: Lanes) -> Lanes {
-        _mm512_max_epu32(a, b)
-    }
-
     /// Unsigned.
     pub(super) fn magnitude(a: Lanes) -> Lanes {
         _mm512_abs_epi32(a)
@@ -122,7 +117,7 @@ lanes! {
 
     /// `rounding_multiply_high` and then `rounding_shift_right` by `shift`, below 31, in one rounding: half of each step is added at once.
     pub(super) fn rounding_multiply_shift(a: Lanes, b: Lanes, shift: u32) -> Lanes {
-        let half = _mm512_set1_epi64((1 << 31) + ((1 << (31 + shift)) & (-1 << 32)));
+        let half = _mm512_set1_epi64(HALVES[shift as usize & 31]);
         let even = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
         let (a, b) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
         let odd = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
@@ -144,19 +139,12 @@ lanes! {
         _mm512_mask_xor_epi32(shifted, overflow, _mm512_srai_epi32::<31>(a), splat(i32::MAX))
     }
 
-    /// Of the lanes, unsigned.
-    pub(super) fn largest_unsigned(a: Lanes) -> u32 {
-        _mm512_reduce_max_epu32(a)
-    }
-
-    /// Of the lanes.
-    pub(super) fn largest(a: Lanes) -> i32 {
-        _mm512_reduce_max_epi32(a)
-    }
-
-    /// Of the lanes.
-    pub(super) fn sum(a: Lanes) -> i32 {
-        _mm512_reduce_add_epi32(a)
+    /// The largest lane, in every lane.
+    pub(super) fn largest(a: Lanes) -> Lanes {
+        let a = max(a, _mm512_shuffle_i64x2::<0b01_00_11_10>(a, a));
+        let a = max(a, _mm512_shuffle_i64x2::<0b10_11_00_01>(a, a));
+        let a = max(a, _mm512_shuffle_epi32::<0b01_00_11_10>(a));
+        max(a, _mm512_shuffle_epi32::<0b10_11_00_01>(a))
     }
 
     /// A table of 256 steps, ready to be looked up: its last step is flat, and neighbours differ by less than 2¹⁵.
@@ -242,20 +230,5 @@ lanes! {
         // Each 128-bit lane has four of the first vector, then four of the second.
         let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
         _mm256_permutevar8x32_epi32(_mm512_cvtepi16_epi8(rounded), order)
-    }
-
-    pub(super) fn load_bytes(from: &[u8; 32]) -> Bytes {
-        // SAFETY: 32 readable bytes; the load is unaligned.
-        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
-    }
-
-    pub(super) fn store_bytes(bytes: Bytes, to: &mut [u8; 32]) {
-        // SAFETY: 32 writable bytes; the store is unaligned.
-        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
-    }
-
-    /// The sums of eight bytes each, in the even lanes.
-    pub(super) fn sums_of_bytes(bytes: Bytes) -> Lanes {
-        _mm512_zextsi256_si512(_mm256_sad_epu8(bytes, _mm256_setzero_si256()))
     }
 }

@@ -163,25 +163,24 @@ macro_rules! rows {
                 activation::activate_tile(delta, tile_left, channels, multiplier, left, stride);
             }
 
-            /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one.
+            /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one. The largest magnitude is known.
             #[inline]
             #[target_feature(enable = $features)]
-            fn quantize_row(out: &mut [i8], values: impl Fn(usize) -> Lanes, value: impl Fn(usize) -> i32) -> i32 {
-                let (out, tail) = out.as_chunks_mut();
-                let whole = 16 * out.len();
-                let mut lanes = splat(0);
-                for i in 0..out.len() {
-                    lanes = max_unsigned(lanes, magnitude(values(i)));
-                }
-                let largest = (whole..whole + tail.len()).map(|i| value(i).unsigned_abs()).max();
-                let largest = largest_unsigned(lanes).max(largest.unwrap_or(0)).min(i32::MAX as u32) as i32;
+            fn quantize_row(
+                out: &mut [i8],
+                largest: u32,
+                values: impl Fn(usize) -> Lanes,
+                value: impl Fn(usize) -> i32,
+            ) -> i32 {
+                let largest = largest.min(i32::MAX as u32) as i32;
                 if largest == 0 {
-                    out.fill([0; 16]);
-                    tail.fill(0);
+                    out.fill(0);
                     return 0;
                 }
                 let steps = Steps::new(largest);
                 let reciprocal = splat(steps.reciprocal);
+                let (out, tail) = out.as_chunks_mut();
+                let whole = 16 * out.len();
                 for (i, out) in out.iter_mut().enumerate() {
                     let value = shift_left(values(i), steps.shift);
                     store_i8(rounding_multiply_shift(value, reciprocal, Steps::FRACTION_BITS), out);
@@ -197,11 +196,14 @@ macro_rules! rows {
                 if row.len() != out.len() || smoothing.len() != out.len() {
                     return quantize::quantize_smoothed(row, smoothing, out);
                 }
+                let product = |(&row, &smoothing): (&i16, &i16)| i32::from(row) * i32::from(smoothing);
+                let largest = row.iter().zip(smoothing).map(product).fold(0, |most: u32, x| most.max(x.unsigned_abs()));
                 let (rows, smoothings) = (row.as_chunks().0, smoothing.as_chunks().0);
                 quantize_row(
                     out,
+                    largest,
                     |i| multiply(load_i16(&rows[i]), load_i16(&smoothings[i])),
-                    |i| i32::from(row[i]) * i32::from(smoothing[i]),
+                    |i| product((&row[i], &smoothing[i])),
                 )
             }
 
@@ -210,8 +212,10 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i16(row, out);
                 }
-                let rows = row.as_chunks().0;
-                quantize_row(out, |i| shift_left(load_i16(&rows[i]), ROW_SHIFT), |i| i32::from(row[i]) << ROW_SHIFT)
+                let largest = row.iter().fold(0, |most: u16, x| most.max(x.unsigned_abs()));
+                let (largest, rows) = (u32::from(largest) << ROW_SHIFT, row.as_chunks().0);
+                let value = |i: usize| i32::from(row[i]) << ROW_SHIFT;
+                quantize_row(out, largest, |i| shift_left(load_i16(&rows[i]), ROW_SHIFT), value)
             }
 
             #[target_feature(enable = $features)]
@@ -219,8 +223,9 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i32(row, out);
                 }
+                let largest = row.iter().fold(0, |most: u32, x| most.max(x.unsigned_abs()));
                 let rows = row.as_chunks().0;
-                quantize_row(out, |i| load(&rows[i]), |i| row[i])
+                quantize_row(out, largest, |i| load(&rows[i]), |i| row[i])
             }
 
             /// Scores in the unit of their row, in place; returns the larger of `most` and these.
@@ -272,11 +277,11 @@ macro_rules! rows {
                     last_keys[..left].copy_from_slice(keys_left);
                     most = softmax_scores(&mut last_scores, &last_keys, scale, most);
                 }
-                let most = splat(largest(most));
-                let mut sums = splat(0);
+                let most = largest(most);
+                let mut sums = load_bytes(&[0; 32]);
                 for (scores, out) in scores.iter().zip(out) {
                     let probabilities = softmax_probabilities(scores, scale, most);
-                    sums = add(sums, sums_of_bytes(probabilities));
+                    sums = add_bytes(sums, probabilities);
                     store_bytes(probabilities, out);
                 }
                 if left > 0 {
@@ -284,9 +289,9 @@ macro_rules! rows {
                     store_bytes(softmax_probabilities(&last_scores, scale, most), &mut last);
                     last[left..].fill(0);
                     out_left.copy_from_slice(&last[..left]);
-                    sums = add(sums, sums_of_bytes(load_bytes(&last)));
+                    sums = add_bytes(sums, load_bytes(&last));
                 }
-                sum(sums) as u32
+                total(sums)
             }
 
             #[target_feature(enable = $features)]
