@@ -95,29 +95,46 @@ unsafe fn packed_tiles<const SIGNED: bool, const T: usize>(
 ) {
     // 128 times the sum of each channel's weights, from the first block on.
     let mut weight_sums = [_mm512_setzero_si512(); T];
+    // Where a layer has few rows, its weights come from memory as fast as they are multiplied: while these are, the next are asked for,
+    // by all blocks in turn. They are the next inputs of the same tiles, or the next tiles.
+    let bytes = shape.k * TILE_CHANNELS;
+    let ahead = if 2 * bytes > shape.weight_stride { T * shape.weight_stride } else { bytes };
+    let blocks = shape.m.div_ceil(8);
     let mut m = 0;
     while m < shape.m {
+        let (tile, part) = (m / 8 * T / blocks, m / 8 * T % blocks);
+        let next = weight.wrapping_add(ahead + tile * shape.weight_stride + bytes * part / blocks);
         // SAFETY: the caller's tiles; the rows of each block lie inside the shape.
         unsafe {
             let (input, out) = (input.add(m * shape.input_stride), out.add(m * shape.out_stride));
+            let block = Block { shape, input, weight, out, next, step: TILE_CHANNELS * 4 * T / blocks };
             m += match (shape.m - m, SIGNED && m == 0) {
-                (8.., false) => packed_block::<SIGNED, false, 8, T>(shape, input, weight, out, &mut weight_sums),
-                (4.., false) => packed_block::<SIGNED, false, 4, T>(shape, input, weight, out, &mut weight_sums),
-                (2.., false) => packed_block::<SIGNED, false, 2, T>(shape, input, weight, out, &mut weight_sums),
-                (_, false) => packed_block::<SIGNED, false, 1, T>(shape, input, weight, out, &mut weight_sums),
-                (8.., true) => packed_block::<true, true, 8, T>(shape, input, weight, out, &mut weight_sums),
-                (4.., true) => packed_block::<true, true, 4, T>(shape, input, weight, out, &mut weight_sums),
-                (2.., true) => packed_block::<true, true, 2, T>(shape, input, weight, out, &mut weight_sums),
-                (_, true) => packed_block::<true, true, 1, T>(shape, input, weight, out, &mut weight_sums),
+                (8.., false) => packed_block::<SIGNED, false, 8, T>(block, &mut weight_sums),
+                (4.., false) => packed_block::<SIGNED, false, 4, T>(block, &mut weight_sums),
+                (2.., false) => packed_block::<SIGNED, false, 2, T>(block, &mut weight_sums),
+                (_, false) => packed_block::<SIGNED, false, 1, T>(block, &mut weight_sums),
+                (8.., true) => packed_block::<true, true, 8, T>(block, &mut weight_sums),
+                (4.., true) => packed_block::<true, true, 4, T>(block, &mut weight_sums),
+                (2.., true) => packed_block::<true, true, 2, T>(block, &mut weight_sums),
+                (_, true) => packed_block::<true, true, 1, T>(block, &mut weight_sums),
             };
         }
     }
 }
 
-/// M rows × T tiles in registers. Returns M.
-///
-/// The first block also sums the weights, and asks for those behind its tiles: where a layer has few rows, its weights come from memory
-/// as fast as they are multiplied.
+/// Some rows of some tiles.
+struct Block<'a> {
+    shape: &'a MatmulShape,
+    input: *const u8,
+    weight: *const i8,
+    out: *mut i32,
+    /// Weights to be asked for.
+    next: *const i8,
+    /// How far on after every four inputs.
+    step: usize,
+}
+
+/// M rows × T tiles in registers. Returns M. The first block also sums the weights.
 ///
 /// # Safety
 ///
@@ -125,12 +142,10 @@ unsafe fn packed_tiles<const SIGNED: bool, const T: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, const T: usize>(
-    shape: &MatmulShape,
-    input: *const u8,
-    weight: *const i8,
-    out: *mut i32,
+    block: Block<'_>,
     weight_sums: &mut [__m512i; T],
 ) -> usize {
+    let Block { shape, input, weight, out, mut next, step } = block;
     let flip = _mm512_set1_epi8(if SIGNED { i8::MIN } else { 0 });
     let mut sums = [[_mm512_setzero_si512(); T]; M];
     let mut of_weights = *weight_sums;
@@ -142,10 +157,10 @@ unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, co
             let w: [__m512i; T] = core::array::from_fn(|tile| {
                 _mm512_loadu_si512(weight.add(tile * shape.weight_stride + k * TILE_CHANNELS).cast())
             });
+            _mm_prefetch::<_MM_HINT_T1>(next);
+            next = next.wrapping_add(step);
             if FIRST {
                 for tile in 0..T {
-                    let next = tile * shape.weight_stride + (k + T * shape.k) * TILE_CHANNELS;
-                    _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(next));
                     of_weights[tile] = _mm512_dpbusd_epi32(of_weights[tile], flip, w[tile]);
                 }
             }

@@ -225,7 +225,9 @@ lanes! {
         let odd = _mm512_test_epi16_mask(z, _mm512_set1_epi16(1));
         let mantissa = _mm512_and_si512(pairs, _mm512_set1_epi16(255));
         let mantissa = _mm512_mask_srli_epi16::<8>(mantissa, odd, pairs);
-        let shifted = _mm512_srlv_epi16(_mm512_slli_epi16::<1>(mantissa), _mm512_srli_epi16::<8>(z));
+        // At most 10; that it is below 16, the compiler would test where it were not to see.
+        let octaves = _mm512_and_si512(_mm512_srli_epi16::<8>(z), _mm512_set1_epi16(15));
+        let shifted = _mm512_srlv_epi16(_mm512_slli_epi16::<1>(mantissa), octaves);
         let rounded = _mm512_avg_epu16(shifted, _mm512_setzero_si512());
         // Each 128-bit lane has four of the first vector, then four of the second.
         let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
