@@ -149,6 +149,7 @@ unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, co
     let flip = _mm512_set1_epi8(if SIGNED { i8::MIN } else { 0 });
     let mut sums = [[_mm512_setzero_si512(); T]; M];
     let mut of_weights = *weight_sums;
+    let rows: [*const u8; M] = core::array::from_fn(|row| input.wrapping_add(row * shape.input_stride));
     let mut k = 0;
     while k < shape.k {
         // SAFETY: `k + 4 ≤ shape.k`, so 64 weights of each tile and 4 bytes of each row are readable; loads are unaligned, and a
@@ -165,7 +166,7 @@ unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, co
                 }
             }
             for row in 0..M {
-                let four = input.add(row * shape.input_stride + k).cast::<i32>().read_unaligned();
+                let four = rows[row].add(k).cast::<i32>().read_unaligned();
                 let x = _mm512_xor_si512(_mm512_set1_epi32(four), flip);
                 for tile in 0..T {
                     sums[row][tile] = _mm512_dpbusd_epi32(sums[row][tile], x, w[tile]);
