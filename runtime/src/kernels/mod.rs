@@ -61,6 +61,14 @@ impl MatmulShape {
         assert!(end(tiles, self.weight_stride, TILE_CHANNELS * self.k) <= weight_len, "weight shorter than its shape");
         assert!(end(tiles, self.out_tile_stride, tile) <= out_len, "output shorter than its shape");
     }
+
+    /// How far on a layer's next weights lie, of which `tiles` tiles are read at a time: the next tiles, or where the inputs are a part of
+    /// the tiles', their next inputs.
+    #[cfg(target_arch = "x86_64")]
+    const fn bytes_to_next_weights(&self, tiles: usize) -> usize {
+        let bytes = TILE_CHANNELS * self.k;
+        if 2 * bytes > self.weight_stride { tiles * self.weight_stride } else { bytes }
+    }
 }
 
 /// Where the last of some rows ends.

@@ -64,6 +64,7 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
 #[target_feature(enable = "avx2")]
 unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const i8, out: *mut i32) {
     let mut wide = [[0i16; INPUTS]; ROWS];
+    let ahead = shape.bytes_to_next_weights(shape.n / TILE_CHANNELS);
     let mut m = 0;
     while m < shape.m {
         let rows = match shape.m - m {
@@ -76,6 +77,7 @@ unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const 
         // Once for no inputs, too: then all sums are 0.
         while first < shape.k.max(1) {
             let inputs = (shape.k - first).min(INPUTS);
+            let ahead = if m == 0 { ahead } else { 0 };
             for (row, wide) in wide[..rows].iter_mut().enumerate() {
                 // SAFETY: `inputs` elements of a row of the shape, from `first` on; a row of `wide` has room for them.
                 unsafe { widen(input.add((m + row) * shape.input_stride + first), &mut wide[..inputs]) }
@@ -86,10 +88,10 @@ unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const 
                     let weight = weight.add(tile * shape.weight_stride + first * TILE_CHANNELS);
                     let out = out.add(tile * shape.out_tile_stride + m * shape.out_stride);
                     match rows {
-                        6 => packed_block::<6>(&wide, inputs, weight, out, shape.out_stride, first > 0),
-                        4 => packed_block::<4>(&wide, inputs, weight, out, shape.out_stride, first > 0),
-                        2 => packed_block::<2>(&wide, inputs, weight, out, shape.out_stride, first > 0),
-                        _ => packed_block::<1>(&wide, inputs, weight, out, shape.out_stride, first > 0),
+                        6 => packed_block::<6>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        4 => packed_block::<4>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        2 => packed_block::<2>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        _ => packed_block::<1>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
                     }
                 }
             }
@@ -119,7 +121,8 @@ unsafe fn widen<T: Widen>(from: *const T, wide: &mut [i16]) {
     }
 }
 
-/// M rows × one tile in registers; the sums are added to `out` where it has those of earlier inputs.
+/// M rows × one tile in registers; the sums are added to `out` where it has those of earlier inputs. Asks for the weights that are so many
+/// bytes ahead.
 ///
 /// # Safety
 ///
@@ -131,6 +134,7 @@ unsafe fn packed_block<const M: usize>(
     wide: &[[i16; INPUTS]; ROWS],
     inputs: usize,
     weight: *const i8,
+    ahead: usize,
     out: *mut i32,
     out_stride: usize,
     add: bool,
@@ -139,7 +143,8 @@ unsafe fn packed_block<const M: usize>(
     let mut k = 0;
     while k < inputs {
         // Four channels × four inputs in each vector; then eight channels × two inputs, in the order 0 1 4 5 2 3 6 7.
-        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable.
+        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable; a prefetch reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(k * TILE_CHANNELS + ahead)) };
         let [a, b, c, d] = core::array::from_fn(|i| unsafe { i8::widen(weight.add(k * TILE_CHANNELS + 16 * i)) });
         for (pair, w) in [[even(a, b), even(c, d)], [odd(a, b), odd(c, d)]].into_iter().enumerate() {
             for row in 0..M {

@@ -96,9 +96,9 @@ unsafe fn packed_tiles<const SIGNED: bool, const T: usize>(
     // 128 times the sum of each channel's weights, from the first block on.
     let mut weight_sums = [_mm512_setzero_si512(); T];
     // Where a layer has few rows, its weights come from memory as fast as they are multiplied: while these are, the next are asked for,
-    // by all blocks in turn. They are the next inputs of the same tiles, or the next tiles.
+    // by all blocks in turn.
     let bytes = shape.k * TILE_CHANNELS;
-    let ahead = if 2 * bytes > shape.weight_stride { T * shape.weight_stride } else { bytes };
+    let ahead = shape.bytes_to_next_weights(T);
     let blocks = shape.m.div_ceil(8);
     let mut m = 0;
     while m < shape.m {
