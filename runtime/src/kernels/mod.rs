@@ -177,4 +177,4 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
 pub const COMPILED: &[&str] =
-    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avx2", "scalar"] } else { &["scalar"] };
+    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avxvnni", "avx2", "scalar"] } else { &["scalar"] };

@@ -142,9 +142,9 @@ unsafe fn packed_block<const M: usize>(
     let mut sums = [[_mm256_setzero_si256(); 2]; M];
     let mut k = 0;
     while k < inputs {
+        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(k * TILE_CHANNELS + ahead));
         // Four channels × four inputs in each vector; then eight channels × two inputs, in the order 0 1 4 5 2 3 6 7.
-        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable; a prefetch reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(k * TILE_CHANNELS + ahead)) };
+        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable.
         let [a, b, c, d] = core::array::from_fn(|i| unsafe { i8::widen(weight.add(k * TILE_CHANNELS + 16 * i)) });
         for (pair, w) in [[even(a, b), even(c, d)], [odd(a, b), odd(c, d)]].into_iter().enumerate() {
             for row in 0..M {
