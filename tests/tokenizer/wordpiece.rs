@@ -51,6 +51,7 @@ proptest! {
 }
 
 /// A section that counts what is read of it.
+#[derive(Clone, Copy)]
 struct Counted<'a> {
     section: &'a [u8],
     reads: &'a Cell<usize>,
@@ -59,6 +60,18 @@ struct Counted<'a> {
 impl Storage for Counted<'_> {
     fn bytes(&self) -> u64 {
         self.section.len() as u64
+    }
+
+    fn section(&self, offset: u32, bytes: u32) -> Self {
+        Self { section: self.section.section(offset, bytes), ..*self }
+    }
+
+    fn window_bytes(&self) -> usize {
+        self.section.window_bytes()
+    }
+
+    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable> {
+        self.section.view(offset, bytes, show)
     }
 
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {

@@ -122,6 +122,9 @@ pub struct ConvertArgs {
     /// Pack the weights for this CPU.
     #[arg(long, value_enum, default_value_t)]
     pub target: Target,
+    /// Begin every section on a multiple of this many bytes: the block size of a device that is read in blocks, 512 for an SD card.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = alignment)]
+    pub align: usize,
     /// Counter against roll-back: a device may refuse a model with a lower one.
     #[arg(long, default_value_t = 0)]
     pub rollback_counter: u32,
@@ -309,4 +312,12 @@ pub struct EvalArgs {
     /// Print JSON: a list with one object for each file.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A power of two of at least 64.
+fn alignment(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 64..=1_048_576) if usize::is_power_of_two(bytes) => Ok(bytes),
+        _ => Err("not a power of two from 64 to 1048576".to_owned()),
+    }
 }

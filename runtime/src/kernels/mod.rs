@@ -81,6 +81,9 @@ pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
 /// u8 × int8 (−127..=127) → exact int32.
 pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 
+/// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, channels, multiplier, output, stride.
+pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
+
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
 
@@ -111,14 +114,7 @@ pub struct Kernels {
     /// See [`add_residual`](crate::ops::requantize::add_residual).
     pub add_residual: fn(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize),
     /// See [`activate_tile`](crate::ops::activation::activate_tile).
-    pub activate_tile: fn(
-        delta: Option<&[i16; 257]>,
-        tile: &[i32],
-        channels: usize,
-        multiplier: &PerChannel,
-        out: &mut [i16],
-        stride: usize,
-    ),
+    pub activate_tile: ActivateTile,
     /// See [`quantize_smoothed`](crate::ops::quantize::quantize_smoothed).
     pub quantize_smoothed: fn(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32,
     /// See [`quantize_i16`](crate::ops::quantize::quantize_i16).

@@ -154,6 +154,9 @@ impl<'m, T: bytemuck::Pod> Outputs<'m, T> {
     }
 }
 
+/// A product with one of two kinds of weights, for an input that it knows.
+type Product<'a> = dyn Fn(&MatmulShape, &[i8], &mut [i32]) + 'a;
+
 struct Suite<'k> {
     kernels: &'k Kernels,
     random: u32,
@@ -326,7 +329,7 @@ impl Suite<'_> {
             for (out_stride, out_tile_stride) in tile_strides {
                 let rows = MatmulShape { k: group.len(), out_stride, ..*shape };
                 // `scalar` and tables without a packing of their own read the rows tile by tile.
-                let product = |product: &dyn Fn(&MatmulShape, &[i8], &mut [i32]), own: bool, out: &mut [i32]| {
+                let product = |product: &Product<'_>, own: bool, out: &mut [i32]| {
                     if own && layout != WeightLayout::RowMajor {
                         let shape = MatmulShape { weight_stride: tile_bytes, out_tile_stride, ..rows };
                         return product(&shape, &packed[layout.index(0, group.start, k)..], out);

@@ -14,7 +14,7 @@ use super::tables::EXP2_U8;
 /// What a layer's scores are multiplied with: `256 · log₂e / √head_dim · unit_q · unit_k / 127²` as `multiplier · 2^−exponent`.
 ///
 /// The units are those of the magnitudes that `quantize_row` returned for the query and key rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SoftmaxScale {
     /// In `2³⁰..2³¹`.
     pub multiplier: i32,

@@ -12,17 +12,38 @@ pub trait BlockSource {
     /// Why a block could not be read.
     type Error: core::fmt::Debug;
 
-    /// Fills `buffer` with the bytes from `offset` on. Both are multiples of the block size, but for the last block,
-    /// which ends with the device.
+    /// Fills `buffer` with the bytes from `offset` on: one block or several in a row. Both are multiples of the block size, but for
+    /// the end of the last block, which is that of the device.
     ///
     /// # Errors
     ///
     /// If they cannot be read.
     fn read(&mut self, offset: u32, buffer: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// Tells, before what has been read is computed with, what will be read next: a source with a buffer of its own can fetch it
+    /// meanwhile (DMA, interrupts, a thread). A hint: it may be ignored, and now and then something else is read.
+    fn prefetch(&mut self, _offset: u32, _bytes: u32) {}
 }
 
+impl<D: BlockSource> BlockSource for &mut D {
+    type Error = D::Error;
+
+    fn read(&mut self, offset: u32, buffer: &mut [u8]) -> Result<(), Self::Error> {
+        (**self).read(offset, buffer)
+    }
+
+    fn prefetch(&mut self, offset: u32, bytes: u32) {
+        (**self).prefetch(offset, bytes);
+    }
+}
+
+/// Aligned, so that numbers that lie aligned on the device lie aligned in the cache.
+#[derive(Debug)]
+#[repr(C, align(8))]
+struct Blocks<const BLOCKS: usize, const BLOCK_BYTES: usize>([[u8; BLOCK_BYTES]; BLOCKS]);
+
 /// `BLOCKS` blocks of `BLOCK_BYTES` bytes: where all are taken, the one that was not used for the longest time gives
-/// way.
+/// way. The same memory is the window of a [`view`](Storage::view), whose blocks lie in a row.
 ///
 /// Shared through a `RefCell`, because reading changes what is cached: one cache belongs to one thread.
 #[derive(Debug)]
@@ -34,14 +55,28 @@ pub struct BlockCache<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: us
 struct State<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> {
     source: D,
     source_bytes: u32,
-    blocks: [[u8; BLOCK_BYTES]; BLOCKS],
-    /// The number of the block in each place, and when it was last used; the count of uses never returns to 0.
-    numbers: [u32; BLOCKS],
-    used: [u32; BLOCKS],
+    blocks: Blocks<BLOCKS, BLOCK_BYTES>,
+    places: [Place; BLOCKS],
+    /// Grows with every use, and never returns to 0.
     uses: u32,
     latest: usize,
-    blocks_read: u64,
+    bytes_read: u64,
     error: Option<D::Error>,
+}
+
+/// Which block lies in a place, and when it was last used: 0 for none.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    number: u32,
+    used: u32,
+}
+
+impl Place {
+    const EMPTY: Self = Self { number: 0, used: 0 };
+
+    fn holds(&self, number: u32) -> bool {
+        self.used > 0 && self.number == number
+    }
 }
 
 impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D, BLOCKS, BLOCK_BYTES> {
@@ -52,12 +87,11 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D
             state: RefCell::new(State {
                 source,
                 source_bytes,
-                blocks: [[0; BLOCK_BYTES]; BLOCKS],
-                numbers: [u32::MAX; BLOCKS],
-                used: [0; BLOCKS],
+                blocks: Blocks([[0; BLOCK_BYTES]; BLOCKS]),
+                places: [Place::EMPTY; BLOCKS],
                 uses: 0,
                 latest: 0,
-                blocks_read: 0,
+                bytes_read: 0,
                 error: None,
             }),
         }
@@ -68,14 +102,14 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D
         CachedSection { cache: self, start, bytes }
     }
 
-    /// Blocks read from the device so far.
-    pub fn blocks_read(&self) -> u64 {
-        self.state.borrow().blocks_read
+    /// Bytes read from the device so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.state.try_borrow().map_or(0, |state| state.bytes_read)
     }
 
     /// The device's latest error, once.
     pub fn take_error(&self) -> Option<D::Error> {
-        self.state.borrow_mut().error.take()
+        self.state.try_borrow_mut().ok()?.error.take()
     }
 
     /// Gives the device back.
@@ -85,45 +119,99 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D
 }
 
 impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLOCKS, BLOCK_BYTES> {
-    /// The place of a block, which is read if it is not there.
-    fn place(&mut self, number: u32) -> Result<usize, D::Error> {
-        if self.used[self.latest] == 0 || self.numbers[self.latest] != number {
-            let found = (0..BLOCKS).find(|&place| self.used[place] > 0 && self.numbers[place] == number);
-            self.latest = match found {
-                Some(place) => place,
-                None => self.fetch(number)?,
-            };
-        }
+    /// The next moment.
+    fn now(&mut self) -> u32 {
         if self.uses == u32::MAX {
             // Once in four thousand million reads the order is forgotten; what is cached stays.
-            self.used.iter_mut().for_each(|used| *used = (*used).min(1));
+            self.places.iter_mut().for_each(|place| place.used = place.used.min(1));
             self.uses = 1;
         }
         self.uses += 1;
-        self.used[self.latest] = self.uses;
-        Ok(self.latest)
+        self.uses
     }
 
-    fn fetch(&mut self, number: u32) -> Result<usize, D::Error> {
-        let oldest = (0..BLOCKS).min_by_key(|&place| self.used[place]).unwrap_or(0);
-        self.used[oldest] = 0;
-        // A block that is asked for begins within the device.
+    /// Brings a block into the cache if it is not there; `latest` is its place then.
+    fn find(&mut self, number: u32) -> Result<(), D::Error> {
+        if !self.places.get(self.latest).is_some_and(|place| place.holds(number)) {
+            self.latest = match self.places.iter().position(|place| place.holds(number)) {
+                Some(place) => place,
+                None => {
+                    let oldest = self.places.iter().enumerate().min_by_key(|(_, place)| place.used);
+                    let oldest = oldest.map_or(0, |(index, _)| index);
+                    self.fetch(oldest, number, 1)?;
+                    oldest
+                }
+            };
+        }
+        let now = self.now();
+        if let Some(place) = self.places.get_mut(self.latest) {
+            place.used = now;
+        }
+        Ok(())
+    }
+
+    /// Reads `count` blocks, the first of which begins within the device, in one go into the places from `first` on.
+    fn fetch(&mut self, first: usize, number: u32, count: usize) -> Result<(), D::Error> {
+        let now = self.now();
+        self.places.iter_mut().skip(first).take(count).for_each(|place| place.used = 0);
         let start = number * BLOCK_BYTES as u32;
-        let bytes = BLOCK_BYTES.min((self.source_bytes - start) as usize);
-        self.source.read(start, &mut self.blocks[oldest][..bytes])?;
-        self.blocks[oldest][bytes..].fill(0);
-        self.numbers[oldest] = number;
-        self.blocks_read += 1;
-        Ok(oldest)
+        let memory = self.blocks.0.get_mut(first..).unwrap_or_default();
+        let memory = memory.get_mut(..count).unwrap_or_default().as_flattened_mut();
+        let there = memory.len().min(self.source_bytes.saturating_sub(start) as usize);
+        if let Some((wanted, behind)) = memory.split_at_mut_checked(there) {
+            self.source.read(start, wanted)?;
+            self.bytes_read += there as u64;
+            // What lies behind the end of the device is 0.
+            behind.fill(0);
+        }
+        for (place, number) in self.places.iter_mut().skip(first).take(count).zip(number..) {
+            *place = Place { number, used: now };
+        }
+        Ok(())
     }
 
     /// The byte at `offset` of the device and as many behind it as lie in its block and are asked for.
     fn copy(&mut self, offset: u32, out: &mut [u8]) -> Result<usize, D::Error> {
-        let at = offset as usize % BLOCK_BYTES;
-        let place = self.place(offset / BLOCK_BYTES as u32)?;
-        let bytes = out.len().min(BLOCK_BYTES - at);
-        out[..bytes].copy_from_slice(&self.blocks[place][at..at + bytes]);
-        Ok(bytes)
+        self.find(offset / BLOCK_BYTES as u32)?;
+        let block = self.blocks.0.get(self.latest).map_or(&[][..], |block| block);
+        let found = block.get(offset as usize % BLOCK_BYTES..).unwrap_or_default();
+        out.iter_mut().zip(found).for_each(|(out, &byte)| *out = byte);
+        Ok(out.len().min(found.len()))
+    }
+
+    /// Lays the blocks of some bytes of the device side by side in the first places, and returns the bytes: none if there are more than
+    /// the cache holds.
+    fn window(&mut self, offset: u32, bytes: usize) -> Result<&[u8], D::Error> {
+        let (number, begin) = (offset / BLOCK_BYTES as u32, offset as usize % BLOCK_BYTES);
+        let count = begin.saturating_add(bytes).div_ceil(BLOCK_BYTES);
+        if count > BLOCKS {
+            return Ok(&[]);
+        }
+        // The first of them are often there, where the view before this one ended: they move down over what gives way.
+        let from = self.places.iter().position(|place| place.holds(number)).unwrap_or(BLOCKS);
+        let found = self.places.iter().skip(from).zip(number..).take(count);
+        let there = found.take_while(|&(place, number)| place.holds(number)).count();
+        for place in 0..there {
+            let moved = self.places.get(from + place).copied().zip(self.blocks.0.get(from + place).copied());
+            if let (Some((number, block)), true) = (moved, from > 0) {
+                self.places.iter_mut().skip(place).take(1).for_each(|place| *place = number);
+                self.blocks.0.iter_mut().skip(place).take(1).for_each(|place| *place = block);
+            }
+        }
+        // What has been moved away from is not there twice.
+        self.places.iter_mut().skip(there.max(from)).take(there).for_each(|place| place.used = 0);
+        if there < count {
+            self.fetch(there, number.saturating_add(there as u32), count - there)?;
+        }
+        let now = self.now();
+        self.places.iter_mut().take(count).for_each(|place| place.used = now);
+        let next = number.saturating_add(count as u32).saturating_mul(BLOCK_BYTES as u32);
+        let left = self.source_bytes.saturating_sub(next);
+        if left > 0 {
+            self.source.prefetch(next, left.min(((count - 1).max(1) * BLOCK_BYTES) as u32));
+        }
+        let window = self.blocks.0.as_flattened();
+        Ok(window.get(begin..).and_then(|window| window.get(..bytes)).unwrap_or_default())
     }
 }
 
@@ -151,32 +239,59 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
 {
     fn bytes(&self) -> u64 {
         // A section that reaches behind the device is cut short.
-        let behind = self.cache.state.borrow().source_bytes.saturating_sub(self.start);
+        let behind = self.cache.state.try_borrow().map_or(0, |state| state.source_bytes.saturating_sub(self.start));
         self.bytes.min(behind).into()
+    }
+
+    fn section(&self, offset: u32, bytes: u32) -> Self {
+        let start = self.start.saturating_add(offset);
+        Self { cache: self.cache, start, bytes: bytes.min(self.bytes.saturating_sub(offset)) }
     }
 
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
         let mut out = [0; N];
-        let mut state = self.cache.state.borrow_mut();
-        let (mut at, mut copied) = (offset, 0);
+        let Ok(mut state) = self.cache.state.try_borrow_mut() else { return Err(Unreadable { offset }) };
+        let (mut at, mut left) = (offset, &mut out[..]);
         // Offsets are checked against the section first, then against the device, whose size may be the smaller.
-        while copied < N && at < self.bytes {
+        while !left.is_empty() && at < self.bytes {
             let Some(position) = self.start.checked_add(at).filter(|&position| position < state.source_bytes) else {
                 break;
             };
-            let wanted = (N - copied).min((self.bytes - at) as usize);
-            match state.copy(position, &mut out[copied..copied + wanted]) {
-                Ok(bytes) => {
-                    copied += bytes;
-                    at += bytes as u32;
-                }
+            let wanted = left.len().min((self.bytes - at) as usize);
+            let copied = match state.copy(position, left.get_mut(..wanted).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(copied) => copied,
                 Err(error) => {
                     state.error = Some(error);
                     return Err(Unreadable { offset });
                 }
-            }
+            };
+            left = left.get_mut(copied..).unwrap_or_default();
+            at += copied as u32;
         }
         Ok(out)
+    }
+
+    fn window_bytes(&self) -> usize {
+        (BLOCKS - 1) * BLOCK_BYTES
+    }
+
+    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable> {
+        let unreadable = Unreadable { offset };
+        let inside = u64::from(offset) + bytes as u64 <= self.bytes();
+        let position = self.start.checked_add(offset).filter(|_| inside).ok_or(unreadable)?;
+        let mut state = self.cache.state.try_borrow_mut().map_err(|_| unreadable)?;
+        if bytes == 0 {
+            return Ok(show(&[]));
+        }
+        match state.window(position, bytes) {
+            Ok([]) => Err(unreadable),
+            Ok(window) => Ok(show(window)),
+            Err(error) => {
+                state.error = Some(error);
+                Err(unreadable)
+            }
+        }
     }
 }
 
@@ -185,6 +300,7 @@ mod tests {
     use super::*;
 
     /// Bytes that say where they lie; fails where it is told.
+    #[derive(Debug)]
     struct Counter {
         fails_at: u32,
     }
@@ -220,8 +336,31 @@ mod tests {
         let section = cache.section(0, 64);
         for (offset, blocks_read) in [(0, 1), (16, 2), (1, 2), (32, 3), (2, 3), (17, 4), (3, 4), (33, 5)] {
             assert_eq!(section.read(offset), Ok([offset as u8]));
-            assert_eq!(cache.blocks_read(), blocks_read, "{offset}");
+            assert_eq!(cache.bytes_read(), 16 * blocks_read, "{offset}");
         }
+    }
+
+    #[test]
+    fn views_that_follow_one_another_read_each_block_once() {
+        let cache: BlockCache<_, 4, 16> = BlockCache::new(Counter { fails_at: u32::MAX }, 250);
+        let section = cache.section(10, 240);
+        assert_eq!(section.window_bytes(), 48);
+        let mut at = 0;
+        for bytes in [5, 48, 1, 20, 47, 33, 3, 48, 35] {
+            let is_right = |shown: &[u8]| shown.iter().copied().eq((10 + at..10 + at + bytes).map(|byte| byte as u8));
+            assert_eq!(section.view(at, bytes as usize, is_right), Ok(true), "{bytes} at {at}");
+            // Numbers between the views come from what is there.
+            assert_eq!(section.read(at + bytes - 1), Ok([(10 + at + bytes - 1) as u8]));
+            at += bytes;
+            assert_eq!(cache.bytes_read(), u64::from((10 + at).next_multiple_of(16).min(250)));
+        }
+        assert_eq!((at, section.view(200, 41, |_| ()), section.view(0, 65, |_| ())).1, Err(Unreadable { offset: 200 }));
+        assert_eq!(section.view(0, 65, |_| ()), Err(Unreadable { offset: 0 }));
+        assert_eq!(section.view(240, 0, |shown| shown.len()), Ok(0));
+        assert_eq!(section.view(0, 8, |_| section.read::<1>(0)), Ok(Err(Unreadable { offset: 0 })));
+        let part = section.section(100, 7);
+        assert_eq!(part.view(2, 5, |shown| shown[4]), Ok(116));
+        assert_eq!(part.view(3, 5, |_| ()), Err(Unreadable { offset: 3 }));
     }
 
     #[test]

@@ -4,9 +4,14 @@
 //! |----------------------|------------------------------------------------------|--------------------------------|
 //! | `&[u8]`              | memory-mapped flash, RAM, a mapped file              | none                           |
 //! | [`CachedSection`]    | SPI flash, an SD card, a file: any [`BlockSource`]   | the blocks of its [`BlockCache`] |
+//!
+//! A [`BlockSource`] is one function. [`NorFlashSource`] is one over a driver with embedded-storage's `ReadNorFlash`, [`SeekSource`]
+//! over one with embedded-io's `Read` and `Seek`.
 
+mod adapters;
 mod block_cache;
 
+pub use adapters::{NorFlashSource, SeekSource};
 pub use block_cache::{BlockCache, BlockSource, CachedSection};
 
 use core::fmt;
@@ -26,17 +31,31 @@ impl fmt::Display for Unreadable {
 
 impl core::error::Error for Unreadable {}
 
-/// Little pieces of a section at any place.
-pub trait Storage {
-    /// Bytes of the section.
+/// Bytes that are read where they lie, or through a device's buffer. A handle, copied freely.
+pub trait Storage: Copy {
+    /// Bytes there are.
     fn bytes(&self) -> u64;
 
-    /// `N` bytes from `offset` on. Behind the end they are 0: only a damaged section points there.
+    /// A part as a storage of its own. What would lie behind the end is cut off.
+    fn section(&self, offset: u32, bytes: u32) -> Self;
+
+    /// `N` bytes from `offset` on, at any place. Behind the end they are 0: only a damaged section points there.
     ///
     /// # Errors
     ///
     /// If the device fails.
     fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable>;
+
+    /// The longest [`view`](Self::view) that is possible at every offset.
+    fn window_bytes(&self) -> usize;
+
+    /// Shows `bytes` bytes from `offset` on: in place in a memory, else in the device's buffer, which holds them until the next
+    /// call of any method. Views that follow one another read each block of the device once. `show` must not use this storage.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails, or some of the bytes lie behind the end or do not fit the buffer.
+    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable>;
 
     /// The little-endian number with this index in an array of them that starts at `start`.
     ///
@@ -53,6 +72,21 @@ pub trait Storage {
 impl Storage for &[u8] {
     fn bytes(&self) -> u64 {
         self.len() as u64
+    }
+
+    fn section(&self, offset: u32, bytes: u32) -> Self {
+        let behind = self.get(offset as usize..).unwrap_or_default();
+        behind.get(..bytes as usize).unwrap_or(behind)
+    }
+
+    fn window_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable> {
+        let found = self.get(offset as usize..).and_then(|behind| behind.get(..bytes));
+        found.map(show).ok_or(Unreadable { offset })
     }
 
     #[inline(always)]

@@ -7,7 +7,6 @@ use core::arch::x86_64::*;
 
 use super::rows::rows;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
-use crate::kernels::scalar::SCALAR;
 use crate::kernels::{Kernels, MatmulShape, PerChannel};
 use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
@@ -33,7 +32,6 @@ pub(super) static AVX2: Kernels = Kernels {
     average_row,
     layer_norm_sums,
     layer_norm,
-    ..SCALAR
 };
 
 rows!("avx2", lanes_avx2);
