@@ -74,7 +74,7 @@ fn obey(board: Board) -> Result<(), Failure> {
     debug!("{}", command);
     let (region, workspace) = match command {
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite => return kernel_suite(Console::out(), board.counter),
+        Command::KernelSuite => return kernel_suite(Console::out(), board.counter, board.workspace),
         #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { .. } => damage::sweep(board.model, board.workspace)?,
         #[cfg(feature = "kernel-suite")]
@@ -156,10 +156,10 @@ pub fn blob_in(region: &[u8]) -> &[u8] {
 }
 
 #[cfg(feature = "kernel-suite")]
-fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter) -> Result<(), Failure> {
+fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     for kernels in mbert_runtime::kernels::available() {
-        let compared = mbert_runtime::kernels::suite::run(kernels)?;
-        writeln!(out, "kernels {}: {compared} products, all equal to scalar", kernels.name)?;
+        let compared = mbert_runtime::kernels::suite::run(kernels, memory)?;
+        writeln!(out, "kernels {}: {compared} calls, all equal to scalar", kernels.name)?;
     }
     let counted = counted_loop(counter);
     writeln!(out, "counter: {counted} instructions for a loop of {LOOP_INSTRUCTIONS}")?;

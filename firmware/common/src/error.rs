@@ -4,7 +4,7 @@ use core::fmt;
 
 use mbert_runtime::error::{FormatError, ForwardError};
 #[cfg(feature = "kernel-suite")]
-use mbert_runtime::kernels::suite::Difference;
+use mbert_runtime::kernels::suite::SuiteError;
 use mbert_runtime::pipeline::PipelineError;
 use mbert_runtime::storage::Unreadable;
 use mbert_runtime::tokenizer::TokenizerError;
@@ -34,9 +34,9 @@ pub enum Failure {
     Format(FormatError),
     /// The text has no answer.
     Pipeline(PipelineError),
-    /// Kernels differ from `scalar`.
+    /// Kernels differ from `scalar`, or could not be compared.
     #[cfg(feature = "kernel-suite")]
-    Kernels(Difference),
+    Kernels(SuiteError),
     /// Something that should have been refused was not, or not with the right error, or not without a trace.
     #[cfg(feature = "kernel-suite")]
     Check {
@@ -62,7 +62,7 @@ impl Failure {
     pub fn exit_status(&self) -> usize {
         match self {
             #[cfg(feature = "kernel-suite")]
-            Self::Kernels(_) | Self::Check { .. } => 1,
+            Self::Kernels(SuiteError::Different(_)) | Self::Check { .. } => 1,
             _ => 2,
         }
     }
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
-            Self::Kernels(difference) => write!(f, "kernels differ from scalar: {difference:?}"),
+            Self::Kernels(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
             Self::Check { what, at } => write!(f, "not refused as it should be: {what} {at}"),
             #[cfg(feature = "kernel-suite")]
@@ -139,9 +139,9 @@ impl From<TokenizerError> for Failure {
 }
 
 #[cfg(feature = "kernel-suite")]
-impl From<Difference> for Failure {
-    fn from(difference: Difference) -> Self {
-        Self::Kernels(difference)
+impl From<SuiteError> for Failure {
+    fn from(error: SuiteError) -> Self {
+        Self::Kernels(error)
     }
 }
 

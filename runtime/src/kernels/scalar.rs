@@ -9,8 +9,9 @@ pub static SCALAR: Kernels = Kernels {
     name: "scalar",
     weight_layout: WeightLayout::RowMajor,
     matmul_i8,
-    matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
+    matmul_packed_i8: matmul_i8,
+    matmul_packed_u8_i8: matmul_u8_i8,
     scale_rows: requantize::scale_rows,
     scale_accumulators: requantize::scale_accumulators,
     requantize: requantize::requantize,
@@ -39,7 +40,7 @@ fn matmul_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32
 
 #[inline(always)]
 fn matmul<T: Copy + Into<i32>>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [i32]) {
-    if !shape.fits(input.len(), weight.len(), out.len(), false) {
+    if !shape.fits(input.len(), weight.len(), out.len()) {
         return;
     }
     for m in 0..shape.m {
