@@ -6,6 +6,8 @@ use core::mem::discriminant;
 
 use defmt::{debug, info};
 use mbert_runtime::encoder::Encoded;
+use mbert_runtime::encoder::schedule::Progress;
+use mbert_runtime::error::ForwardError;
 use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
@@ -66,15 +68,37 @@ pub struct Cost {
     pub model_bytes_read: u64,
     /// Passes over the weights of the feed-forward blocks.
     pub passes: usize,
+    /// Instructions of the longest step: between two, a watchdog can be fed.
+    pub longest_step: u64,
+}
+
+/// Takes all the steps of a forward pass or a head, and remembers the longest.
+struct Steps {
+    counter: &'static dyn InstructionCounter,
+    longest: u64,
+}
+
+impl Steps {
+    fn take(&mut self, mut step: impl FnMut() -> Result<Progress, ForwardError>) -> Result<(), Failure> {
+        loop {
+            let begin = self.counter.instructions();
+            let progress = step()?;
+            self.longest = self.longest.max(self.counter.instructions() - begin);
+            if progress.is_finished() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
     fn measure<T>(
         &mut self,
-        answer: impl FnOnce(&mut Pipeline<'m, 'w, S>) -> Result<T, Failure>,
+        answer: impl FnOnce(&mut Pipeline<'m, 'w, S>, &mut Steps) -> Result<T, Failure>,
     ) -> Result<(T, Cost), Failure> {
+        let mut steps = Steps { counter: self.counter, longest: 0 };
         let (begin, read) = (self.counter.instructions(), (self.bytes_read)());
-        let answer = answer(&mut self.pipeline)?;
+        let answer = answer(&mut self.pipeline, &mut steps)?;
         let instructions = self.counter.instructions() - begin;
         let model_bytes_read = (self.bytes_read)() - read;
         let passes = self.pipeline.start()?.passes();
@@ -82,7 +106,8 @@ impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
         let tokens = ids.len();
         debug!("token ids {=[?]}", ids);
         info!("answered: {=usize} tokens, {=u64} instructions", tokens, instructions);
-        Ok((answer, Cost { tokens, instructions, stack_bytes: stack_bytes(), model_bytes_read, passes }))
+        let (stack_bytes, longest_step) = (stack_bytes(), steps.longest);
+        Ok((answer, Cost { tokens, instructions, stack_bytes, model_bytes_read, passes, longest_step }))
     }
 
     fn print_trace(&mut self, trace: TraceHash) -> Result<(), Failure> {
@@ -90,7 +115,17 @@ impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
     }
 }
 
-/// The sequence at hand through the encoder, with each stage in the log.
+/// The sequence at hand through the encoder, undisturbed.
+fn encoded<'p, S: Storage>(
+    pipeline: &'p mut Pipeline<'_, '_, S>,
+    steps: &mut Steps,
+) -> Result<Encoded<'p, S>, Failure> {
+    let mut forward = pipeline.start()?;
+    steps.take(|| forward.step(&mut ()))?;
+    Ok(forward.finish(&mut ())?)
+}
+
+/// The same, with each stage in the log.
 fn forward<'p, S: Storage>(
     pipeline: &'p mut Pipeline<'_, '_, S>,
     trace: &mut TraceHash,
@@ -111,12 +146,18 @@ fn forward<'p, S: Storage>(
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
 pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, text: &str) -> Result<Cost, Failure> {
     let Room { answers, filled } = room;
-    let (masks, cost) = runner.measure(|pipeline| Ok(pipeline.fill_mask(text, answers)?.len()))?;
-    let answers = &answers[..masks];
-    print_answers(runner, answers, filled)?;
-
     let mut positions = [0; MASKS];
-    positions.iter_mut().zip(answers).for_each(|(position, answer)| *position = answer.position());
+    let (masks, cost) = runner.measure(|pipeline, steps| {
+        pipeline.encode(text, None)?;
+        let masks = pipeline.mask_positions(&mut positions)?;
+        answers.iter_mut().zip(positions).for_each(|(answer, position)| *answer = MaskAnswer::at(position));
+        let mut encoded = encoded(pipeline, steps)?;
+        let mut head = encoded.start_masked_lm(&positions[..masks])?;
+        steps.take(|| head.step(&mut (), |id, index, logit| answers[index].add(id, logit)))?;
+        Ok(masks)
+    })?;
+    print_answers(runner, &answers[..masks], filled)?;
+
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, None)?;
     let mut encoded = forward(&mut runner.pipeline, &mut trace)?;
@@ -166,7 +207,13 @@ fn print_answers<S: Storage>(
 
 /// Whether the second text follows the first.
 pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pair: &str) -> Result<Cost, Failure> {
-    let ([is_next, is_not_next], cost) = runner.measure(|pipeline| Ok(pipeline.next_sentence(text, pair)?))?;
+    let ([is_next, is_not_next], cost) = runner.measure(|pipeline, steps| {
+        pipeline.encode(text, Some(pair))?;
+        let mut encoded = encoded(pipeline, steps)?;
+        let mut head = encoded.start_pooler(true)?;
+        steps.take(|| head.step(&mut ()))?;
+        Ok(head.finish(&mut ())?.1)
+    })?;
     let verdict = if is_next > is_not_next { "follows" } else { "does not follow" };
     let logit = |value: i32| Fixed { value: value.into(), fraction_bits: LOGIT_FRACTION_BITS };
     writeln!(runner.out, "the second text {verdict} (logits {} {})", logit(is_next), logit(is_not_next))?;
@@ -180,9 +227,9 @@ pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pai
 
 /// The last hidden states, of which the beginning is shown.
 pub fn features<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Result<Cost, Failure> {
-    let ((), cost) = runner.measure(|pipeline| {
+    let ((), cost) = runner.measure(|pipeline, steps| {
         pipeline.encode(text, None)?;
-        pipeline.forward(&mut ())?;
+        encoded(pipeline, steps)?;
         Ok(())
     })?;
     let config = &runner.model.manifest().config;

@@ -124,6 +124,7 @@ pub fn answer<S: Storage>(
     writeln!(out, "tokens {}", cost.tokens)?;
     writeln!(out, "passes {}", cost.passes)?;
     writeln!(out, "instructions {}", cost.instructions)?;
+    writeln!(out, "longest_step_instructions {}", cost.longest_step)?;
     writeln!(out, "workspace_bytes {}", memory_bytes_in_passes(model.config(), cost.tokens, cost.passes))?;
     writeln!(out, "stack_bytes {}", cost.stack_bytes)?;
     writeln!(out, "static_bytes {}", memory::static_bytes())?;

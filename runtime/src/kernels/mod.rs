@@ -46,6 +46,7 @@ impl MatmulShape {
     }
 
     /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
+    #[cfg(target_arch = "x86_64")]
     fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
