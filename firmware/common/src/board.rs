@@ -66,12 +66,25 @@ pub fn end(name: &str, result: Result<(), Failure>) -> ! {
     semihosting::exit(status)
 }
 
-fn obey(board: Board) -> Result<(), Failure> {
-    let line = command_line(board.counter)?;
-    let kernels = Kernels::native();
-    info!("{=str} starts, kernels {=str}", board.name, kernels.name);
+/// The command that came with the start, of which the log tells.
+///
+/// # Errors
+///
+/// As [`command_line`] and [`Command::parse`].
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn begin(name: &str, counter: &'static dyn InstructionCounter) -> Result<Command<'static>, Failure> {
+    let line = command_line(counter)?;
+    info!("{=str} starts, kernels {=str}", name, Kernels::native().name);
     let command = Command::parse(line)?;
     debug!("{}", command);
+    Ok(command)
+}
+
+fn obey(board: Board) -> Result<(), Failure> {
+    let command = begin(board.name, board.counter)?;
     let (region, workspace) = match command {
         #[cfg(feature = "kernel-suite")]
         Command::KernelSuite => return kernel_suite(Console::out(), board.counter, board.workspace),
@@ -105,6 +118,7 @@ pub fn answer<S: Storage>(
     let room = ROOM.init_with(Room::default);
     let kernels = Kernels::native();
     let pipeline = Pipeline::new(model, kernels, workspace)?;
+    info!("model opened: {=u64} bytes, {}", model.blob().bytes(), model.config());
     info!("texts of up to {=usize} tokens", pipeline.max_tokens());
     let mut runner = Runner { model, pipeline, counter, bytes_read, out: Console::out() };
     let cost = match command {
@@ -141,7 +155,6 @@ pub fn answer<S: Storage>(
 pub fn open_model(region: &'static [u8]) -> Result<Model<&'static [u8]>, Failure> {
     let blob = blob_in(region);
     let model = Model::open(blob)?;
-    info!("model opened: {=usize} bytes, {}", blob.len(), model.config());
     // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
     model.verify()?;
     info!("model verified");
@@ -156,8 +169,13 @@ pub fn blob_in(region: &[u8]) -> &[u8] {
         .unwrap_or(region)
 }
 
+/// Compares every table of kernels that this CPU runs with the scalar one, and checks that the counter counts instructions.
+///
+/// # Errors
+///
+/// Kernels that differ, or too little memory for the comparison.
 #[cfg(feature = "kernel-suite")]
-fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
+pub fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     for kernels in mbert_runtime::kernels::available() {
         let compared = mbert_runtime::kernels::suite::run(kernels, memory)?;
         writeln!(out, "kernels {}: {compared} calls, all equal to scalar", kernels.name)?;

@@ -11,6 +11,8 @@ mod command;
 pub mod counter;
 #[cfg(feature = "kernel-suite")]
 mod damage;
+#[cfg(feature = "kernel-suite")]
+pub mod damage_on_device;
 mod error;
 #[cfg(feature = "sd-card")]
 mod fat_volume;
@@ -26,7 +28,9 @@ pub mod sd_card;
 mod questions;
 pub mod semihosting;
 
-pub use board::{Board, answer, end, open_model, region, run};
+#[cfg(feature = "kernel-suite")]
+pub use board::kernel_suite;
+pub use board::{Board, answer, begin, end, open_model, region, run};
 pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
 pub use panic::unexpected_trap;

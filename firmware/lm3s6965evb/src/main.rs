@@ -6,17 +6,19 @@ mod card;
 mod pins;
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
+#[cfg(feature = "kernel-suite")]
+use mbert_firmware::Command;
 use mbert_firmware::counter::SysTick;
 use mbert_firmware::sd_card::BLOCK_BYTES;
-use mbert_firmware::{
-    Board, Command, ConstStaticCell, Failure, answer, command_line, end, memory, run, unexpected_trap,
-};
+#[cfg(feature = "kernel-suite")]
+use mbert_firmware::semihosting::Console;
+use mbert_firmware::{ConstStaticCell, Failure, answer, begin, end, memory, unexpected_trap};
 use mbert_runtime::model::Model;
 use mbert_runtime::storage::{BlockCache, Blocks};
 
 const NAME: &str = "lm3s6965evb";
-/// Six tokens of the whole mBERT in one pass over the weights, eight in two.
-const WORKSPACE_BYTES: usize = 35 * 1024;
+/// Six tokens of the whole mBERT in one pass over the weights, eight in two. The kernel suite needs a little more.
+const WORKSPACE_BYTES: usize = if cfg!(feature = "kernel-suite") { 41 } else { 35 } * 1024;
 /// The window through which weights are read: 10 blocks of the card, and what lies over at both ends.
 const CACHE_BLOCKS: usize = 11;
 
@@ -29,22 +31,31 @@ static WINDOW: ConstStaticCell<Blocks<CACHE_BLOCKS, BLOCK_BYTES>> = ConstStaticC
 fn main() -> ! {
     memory::paint_stack();
     COUNTER.start();
-    if cfg!(feature = "kernel-suite") {
-        run(Board { name: NAME, model: &[], workspace: WORKSPACE.take(), counter: &COUNTER });
-    }
     end(NAME, obey())
 }
 
 fn obey() -> Result<(), Failure> {
-    let command = Command::parse(command_line(&COUNTER)?)?;
+    let command = begin(NAME, &COUNTER)?;
+    let (workspace, window) = (WORKSPACE.take(), WINDOW.take());
+    #[cfg(feature = "kernel-suite")]
+    match command {
+        Command::KernelSuite => return mbert_firmware::kernel_suite(Console::out(), &COUNTER, workspace),
+        Command::Panic => panic!("as the command asks"),
+        _ => {}
+    }
     // SAFETY: this is the board, nobody else uses its ports, and this runs once.
-    let file = unsafe { card::open_model() }?;
+    #[cfg_attr(not(feature = "kernel-suite"), expect(unused_mut, reason = "only damage needs it"))]
+    let mut file = unsafe { card::open_model() }?;
     let (bytes, device_bytes) = (file.bytes(), file.device_bytes());
-    let cache = BlockCache::new(file, device_bytes, WINDOW.take());
+    #[cfg(feature = "kernel-suite")]
+    if let Command::DamageSweep { .. } = command {
+        mbert_firmware::damage_on_device::sweep(&mut file, bytes, device_bytes, window)?;
+    }
+    let cache = BlockCache::new(file, device_bytes, window);
     let blob = cache.section(0, bytes);
     let answered = match Model::open(blob) {
         // The whole card is not read before each answer: `verify` is a command of its own.
-        Ok(model) => answer(&model, command, WORKSPACE.take(), &COUNTER, &|| cache.bytes_read()),
+        Ok(model) => answer(&model, command, workspace, &COUNTER, &|| cache.bytes_read()),
         Err(error) => Err(error.into()),
     };
     // What the card said is nearer to the cause than what came of it.

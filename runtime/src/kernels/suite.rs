@@ -21,6 +21,7 @@ pub const BYTES: usize = 40 * 1024;
 /// Why the suite did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SuiteError {
     /// The memory lent is smaller than [`BYTES`]: nothing was compared.
     MemoryTooSmall {
@@ -72,6 +73,7 @@ pub struct Difference {
 
 /// What an entry was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Case {
     /// Rows of the output.
     pub rows: usize,
@@ -85,6 +87,7 @@ pub struct Case {
 
 /// How test values are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Values {
     /// The most negative value there is.
     Min,
