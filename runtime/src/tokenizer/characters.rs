@@ -81,6 +81,7 @@ impl Characters {
     /// Adds one behind the others, of which there are fewer than [`MAX_EXPANSION`].
     #[inline]
     pub fn push(&mut self, c: char) {
+        debug_assert!(usize::from(self.len) < MAX_EXPANSION);
         if let Some(place) = self.list.get_mut(usize::from(self.len)) {
             *place = c;
             self.len += 1;

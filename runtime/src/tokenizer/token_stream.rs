@@ -92,7 +92,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         self.write_last("", &mut sink)
     }
 
-    /// What follows is there once, whatever takes the tokens.
+    /// [`write_bytes`](Self::write_bytes), which is compiled once whatever takes the tokens, like all that follows.
     fn bytes(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
         while !self.partial.is_empty()
             && let Some((byte, rest)) = bytes.split_first()

@@ -5,8 +5,10 @@
 use mbert_runtime::config::{BertConfig, HiddenAct};
 use mbert_runtime::heads::top_k::{TokenLogit, TopK};
 use mbert_runtime::ops::activation::{activate_tile, delta_table, tanh};
+use mbert_runtime::ops::average::{Divisor, average_row};
 use mbert_runtime::ops::log_sum_exp::LogSumExp;
 use mbert_runtime::ops::quantize::{quantize_i16, quantize_i32, quantize_smoothed};
+use mbert_runtime::ops::requantize::{add_residual, requantize, scale_accumulators};
 use mbert_runtime::ops::softmax::{SoftmaxScale, softmax_row};
 use no_panic::{any, look, some};
 
@@ -20,10 +22,15 @@ pub extern "C" fn _start() {
     activate_tile(delta, some(), *any(), any(), some(), *any());
     look(tanh(*any()));
 
+    scale_accumulators(some(), some(), *any(), some());
+    requantize(some(), some(), *any(), any(), any());
+    add_residual(some(), *any(), *any(), some(), *any());
+
     look((quantize_i16(some(), some()), quantize_i32(some(), some()), quantize_smoothed(some(), some(), some())));
 
     let scale = SoftmaxScale { multiplier: *any(), exponent: *any() };
     look(softmax_row(some(), some(), scale.row(*any(), *any(), *any()), some()));
+    average_row(some(), Divisor::new(*any()), some(), some());
 
     let mut best: TopK<[TokenLogit; 5]> = TopK::default();
     let mut in_slice = TopK::new(some::<TokenLogit>());
