@@ -11,6 +11,8 @@ pub mod tokenize;
 pub mod demo;
 pub mod compare;
 pub mod eval;
+pub mod plan;
+pub mod boards;
 pub mod reference;
 pub mod hidden_states;
 pub mod text;
