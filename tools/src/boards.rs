@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cli::BoardsArgs;
+use crate::inspect::grouped;
 use crate::plan::Subject;
 use crate::plan::fit::{Fit, Request, fit};
 use crate::plan::work::Unit;
-use crate::inspect::grouped;
 
 /// The facts, as they were when the program was built.
 const BOARDS: &str = include_str!("../../firmware/boards.toml");

@@ -67,12 +67,19 @@ fn obey(board: Board) -> Result<(), Failure> {
     // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
     model.verify()?;
     let kernels = Kernels::native();
+    #[cfg(feature = "profile")]
+    let workspace_bytes = board.workspace.len();
     let pipeline = Pipeline::new(&model, kernels, board.workspace)?;
     let mut runner = Runner { model: &model, pipeline, counter: board.counter, out };
     let cost = match command {
         Command::FillMask { text } => fill_mask(&mut runner, text)?,
         Command::NextSentence { text, pair } => next_sentence(&mut runner, text, pair)?,
         Command::Features { text } => features(&mut runner, text)?,
+        #[cfg(feature = "profile")]
+        Command::Profile { text } => {
+            writeln!(runner.out, "static_bytes {}", memory::static_bytes() - workspace_bytes)?;
+            return crate::profile::profile(&mut runner, text);
+        }
         #[cfg(feature = "kernel-suite")]
         Command::KernelSuite => return Ok(()),
     };

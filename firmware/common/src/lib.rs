@@ -12,6 +12,8 @@ mod error;
 mod memory;
 mod panic;
 mod print;
+#[cfg(feature = "profile")]
+mod profile;
 pub mod semihosting;
 
 pub use board::{Board, region, run};

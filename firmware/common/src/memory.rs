@@ -8,6 +8,10 @@ unsafe extern "C" {
     static __erodata: u8;
     static __sdata: u8;
     static __edata: u8;
+    #[cfg(feature = "profile")]
+    static __sbss: u8;
+    #[cfg(feature = "profile")]
+    static __ebss: u8;
     static mut _stack_end: usize;
     static _stack_start: u8;
 }
@@ -22,6 +26,13 @@ pub fn code_bytes() -> usize {
     (&raw const __etext as usize - &raw const __stext as usize)
         + (&raw const __erodata as usize - &raw const __srodata as usize)
         + (&raw const __edata as usize - &raw const __sdata as usize)
+}
+
+/// Variables, the workspace among them.
+#[cfg(feature = "profile")]
+pub fn static_bytes() -> usize {
+    (&raw const __edata as usize - &raw const __sdata as usize)
+        + (&raw const __ebss as usize - &raw const __sbss as usize)
 }
 
 /// Paints the stack that is not in use yet, so that [`stack_bytes`] can see later how deep it has been.

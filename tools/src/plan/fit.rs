@@ -110,11 +110,17 @@ impl Misfit {
     /// What is missing, without advice.
     pub fn what(&self) -> String {
         let (what, needed, given) = match self {
-            Self::Program { needed_bytes, given_bytes } => ("of flash for the program".into(), *needed_bytes, *given_bytes),
-            Self::Model { needed_bytes, given_bytes, place } => (format!("of {place} for the model"), *needed_bytes, *given_bytes),
+            Self::Program { needed_bytes, given_bytes } => {
+                ("of flash for the program".into(), *needed_bytes, *given_bytes)
+            }
+            Self::Model { needed_bytes, given_bytes, place } => {
+                (format!("of {place} for the model"), *needed_bytes, *given_bytes)
+            }
             Self::Window { needed_bytes, given_bytes } => ("of window".into(), *needed_bytes, *given_bytes),
             Self::Positions { tokens, max } => return format!("{tokens} tokens, but the model has {max} positions"),
-            Self::Ram { tokens, needed_bytes, given_bytes, .. } => (format!("of RAM for {}", tokens_of(*tokens)), *needed_bytes, *given_bytes),
+            Self::Ram { tokens, needed_bytes, given_bytes, .. } => {
+                (format!("of RAM for {}", tokens_of(*tokens)), *needed_bytes, *given_bytes)
+            }
         };
         format!("needs {} bytes {what}, there are {}", grouped(needed), grouped(given))
     }
@@ -125,7 +131,9 @@ impl fmt::Display for Misfit {
         let advice = match self {
             Self::Program { .. } => "take another board".to_owned(),
             Self::Model { .. } => "take a smaller model, for example tiny".to_owned(),
-            Self::Window { .. } => "give the model's cache more blocks in firmware/boards.toml and in the firmware".to_owned(),
+            Self::Window { .. } => {
+                "give the model's cache more blocks in firmware/boards.toml and in the firmware".to_owned()
+            }
             Self::Positions { max, .. } => format!("shorten to {max} tokens"),
             Self::Ram { longest: 0, .. } => "take a smaller model, for example tiny".to_owned(),
             Self::Ram { longest, .. } => format!("shorten to {}", tokens_of(*longest)),

@@ -308,7 +308,11 @@ impl Plan<'_> {
             )?;
         }
         if board.status == Status::NotBuilt {
-            writeln!(out, "This board's figures are those of data sheets; code and stack are those of {}.", core.measured.on)?;
+            writeln!(
+                out,
+                "This board's figures are those of data sheets; code and stack are those of {}.",
+                core.measured.on
+            )?;
         }
         Ok(())
     }

@@ -233,7 +233,8 @@ impl<'a> Sequence<'a> {
         let decoder = tiles(WordEmbeddings, config.vocab_size as usize).map(move |(tile, bytes)| {
             self.head_step("decoder", self.linear(WordEmbeddings, tile, masks), bytes, masks)
         });
-        let of_tiles: u64 = tiles(Transform, h).chain(tiles(WordEmbeddings, config.vocab_size as usize)).map(|(_, bytes)| bytes).sum();
+        let of_tiles: u64 =
+            tiles(Transform, h).chain(tiles(WordEmbeddings, config.vocab_size as usize)).map(|(_, bytes)| bytes).sum();
         // Constants, smoothing and the layer norm, which are read between them.
         let rest = masked_lm_bytes(config) - of_tiles;
         let input = self.head_step("transform", quantize(masks, h), rest, 1);
