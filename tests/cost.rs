@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use mbert::convert::Calibration;
+use mbert::plan::work::{Question, Sequence, Unit};
 use mbert_runtime::cost::{forward_bytes, masked_lm_bytes, pooler_bytes};
 use mbert_runtime::encoder::schedule::{Stage, steps};
 use mbert_runtime::format::contents;
@@ -141,4 +142,60 @@ fn a_device_of_blocks_gives_little_more_than_is_asked_for() {
     let asked = forward_bytes(config, tokens, 1) + masked_lm_bytes(config);
     let given = cache.bytes_read() - before;
     assert!((asked..asked + asked / 20).contains(&given), "{given} bytes from the device for {asked}");
+}
+
+#[test]
+fn a_plan_has_the_steps_that_a_run_has_and_counts_the_bytes_that_are_read() {
+    for blob in blobs() {
+        let model = Model::open(&blob[..]).unwrap();
+        let config = model.config();
+        for (tokens, passes) in [(1, 1), (9, 1), (13, 4)] {
+            let mut memory = vec![0; memory_bytes_in_passes(config, tokens, passes)];
+            let mut pipeline = Pipeline::new(&model, &SCALAR, &mut memory).unwrap();
+            pipeline.set_ids(&vec![5; tokens], &vec![0; tokens]).unwrap();
+            let forward = pipeline.start().unwrap();
+            let (of_forward, passes) = (forward.progress().total, forward.passes());
+            let mut encoded = forward.finish(&mut ()).unwrap();
+            let of_masked_lm = encoded.start_masked_lm(&[0]).unwrap().progress().total;
+            let of_pooler = encoded.start_pooler(true).unwrap().progress().total;
+
+            let sequence = Sequence { config, tokens, passes, window_bytes: usize::MAX };
+            let read = forward_bytes(config, tokens, passes);
+            for (question, of_head, read) in [
+                (Question::FillMask { masks: 1 }, of_masked_lm, read + masked_lm_bytes(config)),
+                (Question::NextSentence, of_pooler, read + pooler_bytes(config, true)),
+                (Question::Features, 0, read),
+            ] {
+                let steps: Vec<_> = sequence.steps(question).collect();
+                // The tokenizer is the first.
+                assert_eq!(steps.len() as u32, 1 + of_forward + of_head, "{question:?}");
+                assert_eq!(steps.iter().map(|step| step.bytes_read).sum::<u64>(), read, "{question:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_counts_every_product() {
+    let model = Model::open(built_in(mbert::built_in::BuiltIn::Tiny)).unwrap();
+    let config = model.config();
+    let (n, h, f) = (16, u64::from(config.hidden_size), u64::from(config.intermediate_size));
+    let (layers, vocabulary) = (u64::from(config.num_hidden_layers), u64::from(config.vocab_size));
+    for passes in [1, 3] {
+        let sequence = Sequence { config, tokens: n as usize, passes, window_bytes: usize::MAX };
+        let steps: Vec<_> = sequence.steps(Question::FillMask { masks: 2 }).collect();
+        let count = |unit: Unit| -> u64 {
+            let work = steps.iter().flat_map(|step| &step.work);
+            work.filter(|(found, _)| *found == unit).map(|(_, count)| count).sum()
+        };
+        assert_eq!(count(Unit::LinearMac), layers * n * (4 * h * h + 2 * h * f) + 2 * h * h);
+        assert_eq!(count(Unit::AttentionMac), layers * 2 * n * n * h);
+        assert_eq!(count(Unit::SoftmaxElement), layers * n * n * u64::from(config.num_attention_heads));
+        assert_eq!(count(Unit::ContextElement), layers * n * h);
+        assert_eq!(count(Unit::ActivationElement), layers * n * f + 2 * h);
+        assert_eq!(count(Unit::NormElement), (2 * layers + 1) * n * h + 2 * h);
+        assert_eq!(count(Unit::EmbeddingElement), n * h);
+        assert_eq!(count(Unit::DecoderMac), 2 * h * vocabulary);
+        assert_eq!(count(Unit::Token), n);
+    }
 }

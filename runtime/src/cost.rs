@@ -11,6 +11,8 @@ use crate::format::contents::{LAYER_NORM_HEADER_BYTES, shape, tiles};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::section::{Section, SectionKind};
 
+/// The constants outside the layers, which whoever begins a forward pass or a head reads.
+pub const CONSTANTS_BYTES: u64 = (size_of::<i32>() * Constants::COUNT) as u64;
 /// A word's scale.
 const WORD_SCALE_BYTES: u64 = 4;
 
@@ -23,21 +25,21 @@ pub fn forward_bytes(config: &BertConfig, tokens: usize, passes: usize) -> u64 {
     let once = sections(&[LayerConstants, QkvInput, Qkv, AttentionOutput, AttentionLayerNorm]);
     let each_pass = sections(&[IntermediateInput, Intermediate, Output, OutputLayerNorm]);
     let layers = u64::from(config.num_hidden_layers) * (once + passes * each_pass);
-    constants_bytes() + tokens as u64 * embedding_bytes(config) + sections(&[EmbeddingsLayerNorm]) + layers
+    CONSTANTS_BYTES + tokens as u64 * embedding_bytes(config) + sections(&[EmbeddingsLayerNorm]) + layers
 }
 
 /// Bytes that the masked-LM head reads, for one position or many.
 pub fn masked_lm_bytes(config: &BertConfig) -> u64 {
     use SectionKind::*;
     let kinds = [TransformInput, Transform, TransformLayerNorm, WordEmbeddings];
-    constants_bytes() + kinds.into_iter().map(|kind| section_bytes(config, kind)).sum::<u64>()
+    CONSTANTS_BYTES + kinds.into_iter().map(|kind| section_bytes(config, kind)).sum::<u64>()
 }
 
 /// Bytes that the pooler reads, and behind it the next-sentence head if that is wanted.
 pub fn pooler_bytes(config: &BertConfig, with_next_sentence: bool) -> u64 {
     use SectionKind::*;
     let kinds: &[_] = if with_next_sentence { &[PoolerInput, Pooler, SeqRelationship] } else { &[PoolerInput, Pooler] };
-    constants_bytes() + kinds.iter().map(|&kind| section_bytes(config, kind)).sum::<u64>()
+    CONSTANTS_BYTES + kinds.iter().map(|&kind| section_bytes(config, kind)).sum::<u64>()
 }
 
 impl Stage {
@@ -68,11 +70,6 @@ pub fn tile_bytes(config: &BertConfig, kind: SectionKind, index: usize) -> u64 {
     let tiles = tiles(kind, config, 0, WeightLayout::RowMajor);
     let channels = tiles.channels.saturating_sub(index * TILE_CHANNELS).min(TILE_CHANNELS);
     (channels * (tiles.inputs + size_of::<i32>() * tiles.parameters)) as u64
-}
-
-/// The constants outside the layers, which whoever begins a forward pass or a head reads.
-const fn constants_bytes() -> u64 {
-    (size_of::<i32>() * Constants::COUNT) as u64
 }
 
 /// What one token's embeddings take: int8 of the word with its scale, int16 of position and type.

@@ -199,7 +199,7 @@ pub fn run(args: &BoardsArgs, out: &mut impl Write) -> Result<ExitCode> {
     }
     writeln!(
         out,
-        "{:<20} {:<12} {:>8} {:>11} {:>13}  {:<20} {:<15} {}, {} bytes",
+        "{:<27} {:<11} {:>5} {:>11} {:>14}  {:<16} {:<15} {}, {} bytes",
         "board",
         "core",
         "MHz",
@@ -217,7 +217,7 @@ pub fn run(args: &BoardsArgs, out: &mut impl Write) -> Result<ExitCode> {
         };
         writeln!(
             out,
-            "{:<20} {:<12} {:>8} {:>11} {:>13}  {:<20} {:<15} {verdict}",
+            "{:<27} {:<11} {:>5} {:>11} {:>14}  {:<16} {:<15} {verdict}",
             board.name,
             core.title,
             board.clock_hz.map_or_else(|| "–".to_owned(), |hz| (hz / 1_000_000).to_string()),

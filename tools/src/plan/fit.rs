@@ -138,7 +138,7 @@ impl fmt::Display for Misfit {
             Self::Ram { longest: 0, .. } => "take a smaller model, for example tiny".to_owned(),
             Self::Ram { longest, .. } => format!("shorten to {}", tokens_of(*longest)),
         };
-        write!(f, "{}: {advice}", self.what())
+        write!(f, "{}; {advice}", self.what())
     }
 }
 

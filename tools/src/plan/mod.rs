@@ -156,8 +156,7 @@ impl Plan<'_> {
             part.steps += 1;
             part.cost += cost;
             step.work.iter().for_each(|(unit, count)| *part.units.entry(*unit).or_default() += count);
-            let length = |cost: Cost| if self.board.clock_hz.is_some() { cost.seconds } else { cost.instructions };
-            if length(cost) > length(answer.longest.1) {
+            if self.length(cost) > self.length(answer.longest.1) {
                 answer.longest = (step.part, cost);
             }
         }
@@ -240,81 +239,82 @@ impl Plan<'_> {
 
     fn print(&self, out: &mut impl Write) -> Result<()> {
         self.print_memory(out)?;
-        let Self { board, core, .. } = self;
-        let timed = board.clock_hz.is_some();
-        let time = |seconds: f64| if timed { duration(seconds) } else { "–".to_owned() };
         writeln!(
             out,
-            "\n{:<15} {:>12} {:>16} {:>10} {:>10} {:>10}",
+            "\n{:<15} {:>12} {:>17} {:>9} {:>9} {:>9}",
             "one answer", "model read", "instructions", "compute", "transfer", "time"
         )?;
+        let Self { board, core, .. } = self;
+        let (is_timed, is_slow) = (board.clock_hz.is_some(), board.model.bytes_per_second.is_some());
+        let time = |seconds: f64, is_known: bool| if is_known { duration(seconds) } else { "–".to_owned() };
         let mut row = |name: &str, read: u64, cost: Cost| {
             writeln!(
                 out,
-                "{name:<15} {:>12} {:>16} {:>10} {:>10} {:>10}",
+                "{name:<15} {:>12} {:>17} {:>9} {:>9} {:>9}",
                 grouped(read),
-                millions(cost.instructions),
-                time(cost.compute),
-                time(cost.transfer),
-                time(cost.seconds)
+                format!("{:.1} million", cost.instructions / 1e6),
+                time(cost.compute, is_timed),
+                time(cost.transfer, is_slow),
+                time(cost.seconds, is_timed)
             )
         };
-        let mut longest = ("", "", Cost::default());
-        let mut rereads = None;
-        for question in self.questions() {
-            let answer = self.answer(question);
+        let answers: Vec<_> = self.questions().into_iter().map(|question| (question, self.answer(question))).collect();
+        for (question, answer) in &answers {
             row(question.name(), answer.model_bytes_read, answer.cost)?;
-            if answer.longest.1.seconds > longest.2.seconds || answer.longest.1.instructions > longest.2.instructions {
-                longest = (question.name(), answer.longest.0, answer.longest.1);
-            }
-            if board.model.bytes_per_second.is_some() && answer.transferred_bytes > 2 * answer.model_bytes_read {
-                rereads = rereads.max(Some(answer.transferred_bytes));
-            }
         }
-        row("(start: hashes)", self.subject.bytes, self.verification())?;
-        let (question, part, cost) = longest;
-        let milliseconds = if timed { format!(", {}", duration(cost.seconds)) } else { String::new() };
-        writeln!(
-            out,
-            "longest step    {part} of {question}: {} instructions{milliseconds}; the watchdog must allow more",
-            grouped(cost.instructions.round() as u64)
-        )?;
-        if let Some(bytes) = rereads {
+        row("hashes at start", self.subject.bytes, self.verification())?;
+
+        let longest =
+            answers.iter().max_by(|(_, a), (_, b)| self.length(a.longest.1).total_cmp(&self.length(b.longest.1)));
+        if let Some((question, Answer { longest: (part, cost), .. })) = longest {
+            let milliseconds = if is_timed { format!(", {}", duration(cost.seconds)) } else { String::new() };
             writeln!(
                 out,
-                "cache           a tile of weights exceeds its {} bytes, so rows read it anew: up to {} an answer",
+                "\nThe longest step, which a watchdog must allow, is one of {part} ({}): {} instructions{milliseconds}.",
+                question.name(),
+                grouped(cost.instructions.round() as u64)
+            )?;
+        }
+        let most = answers.iter().map(|(_, answer)| (answer.transferred_bytes, answer.model_bytes_read)).max();
+        if let Some((transferred, read)) = most.filter(|&(transferred, read)| is_slow && transferred > 2 * read) {
+            writeln!(
+                out,
+                "Some tiles of weights exceed the cache of {} bytes and are read anew for every row: {} for {}.",
                 grouped(board.model.cache_bytes),
-                megabytes(bytes)
+                megabytes(transferred),
+                megabytes(read)
             )?;
         }
         writeln!(
             out,
-            "\nInstructions are an estimate, from rates measured on {}; the rest is exact for the program of this repository.",
+            "Instructions are an estimate, from rates measured on {} in QEMU; memory and bytes are exact.",
             core.measured.on
         )?;
-        if timed {
+        if is_timed {
+            let waits = |bytes: u64| match board.model.stream {
+                Some(stream) if stream.prefetch => format!("{} a second while the core computes", megabytes(bytes)),
+                _ => format!("{} a second, for which the core waits", megabytes(bytes)),
+            };
+            let source = board.model.bytes_per_second.map_or_else(|| "a model read without waiting".to_owned(), waits);
+            let cycles = core.cycles_per_instruction;
             writeln!(
                 out,
-                "Time is a rougher one: {} cycles an instruction, {}. No board has been timed.",
-                core.cycles_per_instruction,
-                match (board.model.bytes_per_second, board.model.stream) {
-                    (None, _) => "a model that is read without waiting".to_owned(),
-                    (Some(bytes), None) => format!("{} a second, for which the core waits", megabytes(bytes)),
-                    (Some(bytes), Some(stream)) if stream.prefetch => {
-                        format!("{} a second while the core computes", megabytes(bytes))
-                    }
-                    (Some(bytes), Some(_)) => format!("{} a second, for which the core waits", megabytes(bytes)),
-                }
+                "Times are a rough one: cycles per instruction {cycles}, {source}. No board has been timed."
             )?;
         }
         if board.status == Status::NotBuilt {
             writeln!(
                 out,
-                "This board's figures are those of data sheets; code and stack are those of {}.",
+                "The board's figures are those of data sheets; code, stack and statics those of {}.",
                 core.measured.on
             )?;
         }
         Ok(())
+    }
+
+    /// By which steps are compared.
+    fn length(&self, cost: Cost) -> f64 {
+        if self.board.clock_hz.is_some() { cost.seconds } else { cost.instructions }
     }
 
     fn print_memory(&self, out: &mut impl Write) -> Result<()> {
@@ -345,12 +345,9 @@ impl Plan<'_> {
             board.status.title()
         )?;
         let Longest { tokens, in_one_pass } = fit.longest;
-        let longest = match tokens == in_one_pass {
-            true => format!("{tokens} fit"),
-            false => format!("{tokens} fit, {in_one_pass} in one pass over the feed-forward weights"),
-        };
-        let length = if self.is_longest { "the longest sequence" } else { "a sequence" };
-        writeln!(out, "length          {length} of {} tokens; {longest}", fit.tokens)?;
+        let fits = if self.is_longest { "the longest that fits".to_owned() } else { format!("up to {tokens} fit") };
+        let in_one_pass = if in_one_pass < tokens { format!(", {in_one_pass} in one pass") } else { String::new() };
+        writeln!(out, "length          {} tokens; {fits}{in_one_pass}", fit.tokens)?;
         writeln!(out, "\n{:<15} {:>12}", "flash", "bytes")?;
         let left = fit.flash_left_bytes.map_or_else(
             || "loaded into RAM".to_owned(),
@@ -398,9 +395,4 @@ fn duration(seconds: f64) -> String {
         seconds if seconds < 99.5 => format!("{seconds:.1} s"),
         seconds => format!("{seconds:.0} s"),
     }
-}
-
-/// Instructions for people.
-fn millions(instructions: f64) -> String {
-    format!("{:.1} million", instructions / 1e6)
 }

@@ -1,7 +1,7 @@
 //! What an answer is made of: its steps, and what each of them counts of everything that takes instructions.
 
 use mbert_runtime::config::BertConfig;
-use mbert_runtime::cost::{masked_lm_bytes, pooler_bytes, tile_bytes};
+use mbert_runtime::cost::{CONSTANTS_BYTES, masked_lm_bytes, pooler_bytes, tile_bytes};
 use mbert_runtime::encoder::schedule::{Stage, chunk_channels, steps};
 use mbert_runtime::encoder::workspace::QUERY_ROWS;
 use mbert_runtime::format::layout::TILE_CHANNELS;
@@ -133,7 +133,9 @@ impl<'a> Sequence<'a> {
         };
         // 2.5 blocks of 512 bytes a token are what the vocabulary was measured to take.
         let places = 5 * tokens as u64 / 2;
-        let tokenizer = Step { places, ..step("tokenizer", vec![(Unit::Token, tokens as u64)], 0) };
+        // The forward pass is begun together with it.
+        let begin = step("tokenizer", vec![(Unit::Token, tokens as u64)], CONSTANTS_BYTES);
+        let tokenizer = Step { places, ..begin };
         std::iter::once(tokenizer).chain(encoder).chain(head)
     }
 
