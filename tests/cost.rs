@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use mbert::boards::Boards;
 use mbert::convert::Calibration;
 use mbert::plan::work::{Question, Sequence, Unit};
 use mbert_runtime::cost::{forward_bytes, masked_lm_bytes, pooler_bytes};
@@ -197,5 +198,20 @@ fn a_plan_counts_every_product() {
         assert_eq!(count(Unit::EmbeddingElement), n * h);
         assert_eq!(count(Unit::DecoderMac), 2 * h * vocabulary);
         assert_eq!(count(Unit::Token), n);
+    }
+}
+
+#[test]
+fn every_board_has_a_core_whose_rates_are_all_known() {
+    let boards = Boards::known().unwrap();
+    for board in &boards.board {
+        let (_, core) = boards.find(&board.name).unwrap();
+        for unit in Unit::ALL {
+            let rate = core.measured.rates.get(&unit).copied();
+            assert!(rate.is_some_and(|rate| (0.0..10_000.0).contains(&rate)), "{}: {unit:?} {rate:?}", board.core);
+        }
+        assert!(core.measured.code_bytes > 0 && core.measured.stack_bytes > 0);
+        let (measured, _) = boards.find(&core.measured.on).unwrap();
+        assert_eq!((&measured.core, &measured.target), (&board.core, &board.target));
     }
 }

@@ -19,6 +19,8 @@ pub enum Unit {
     Token,
     /// A step, whatever it does.
     Step,
+    /// A tile of weights: its parameters, and the way to them.
+    Tile,
     /// A row that an operation begins and ends: its largest value, its scale, its divisor.
     Row,
     /// A channel of the sum of a token's embeddings.
@@ -47,10 +49,11 @@ pub enum Unit {
 
 impl Unit {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::HashedByte,
         Self::Token,
         Self::Step,
+        Self::Tile,
         Self::Row,
         Self::EmbeddingElement,
         Self::QuantizeElement,
@@ -204,7 +207,7 @@ impl<'a> Sequence<'a> {
             SectionKind::WordEmbeddings => (Unit::DecoderMac, Unit::DecoderLogit),
             _ => (Unit::LinearMac, Unit::LinearOutput),
         };
-        vec![(mac, rows * channels * inputs), (output, rows * channels * groups)]
+        vec![(Unit::Tile, 1), (mac, rows * channels * inputs), (output, rows * channels * groups)]
     }
 
     fn norm(self, rows: usize, chunk: usize) -> Vec<(Unit, usize)> {
