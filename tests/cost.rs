@@ -210,7 +210,8 @@ fn every_board_has_a_core_whose_rates_are_all_known() {
             let rate = core.measured.rates.get(&unit).copied();
             assert!(rate.is_some_and(|rate| (0.0..10_000.0).contains(&rate)), "{}: {unit:?} {rate:?}", board.core);
         }
-        assert!(core.measured.code_bytes > 0 && core.measured.stack_bytes > 0);
+        let footprint = board.footprint(core);
+        assert!(footprint.code_bytes > 0 && footprint.stack_bytes > 0);
         let (measured, _) = boards.find(&core.measured.on).unwrap();
         assert_eq!((&measured.core, &measured.target), (&board.core, &board.target));
     }

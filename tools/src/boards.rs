@@ -33,7 +33,7 @@ pub struct Boards {
 pub struct Core {
     /// As its maker writes it.
     pub title: String,
-    /// What time is told by; nobody has measured another number on a board yet where it is 1.
+    /// What times are told by: 1 where nobody has timed a board.
     pub cycles_per_instruction: f64,
     /// Measured on a board, whose firmware stands for every other of this core.
     pub measured: Measured,
@@ -45,14 +45,22 @@ pub struct Core {
 pub struct Measured {
     /// The board.
     pub on: String,
+    /// The program's memory.
+    pub footprint: Footprint,
+    /// Instructions for one of each unit.
+    pub rates: BTreeMap<Unit, f64>,
+}
+
+/// What the program takes of a board's memory.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Footprint {
     /// Machine code and constants.
     pub code_bytes: u64,
     /// The deepest stack.
     pub stack_bytes: u64,
-    /// Variables beside the workspace.
+    /// Variables beside the workspace and a model's cache.
     pub static_bytes: u64,
-    /// Instructions for one of each unit.
-    pub rates: BTreeMap<Unit, f64>,
 }
 
 /// A board.
@@ -78,6 +86,15 @@ pub struct Board {
     pub runs_from_ram: bool,
     /// Where the model lies.
     pub model: ModelPlace,
+    /// What the program takes here, where it is not what it takes on other boards of this core.
+    pub footprint: Option<Footprint>,
+}
+
+impl Board {
+    /// What the program takes here.
+    pub fn footprint(&self, core: &Core) -> Footprint {
+        self.footprint.unwrap_or(core.measured.footprint)
+    }
 }
 
 /// How far a board has got.
@@ -232,7 +249,7 @@ pub fn run(args: &BoardsArgs, out: &mut impl Write) -> Result<ExitCode> {
 
 /// Room for a model.
 pub fn room(board: &Board, core: &Core) -> u64 {
-    let beside_program = board.flash_bytes.unwrap_or(0).saturating_sub(core.measured.code_bytes);
+    let beside_program = board.flash_bytes.unwrap_or(0).saturating_sub(board.footprint(core).code_bytes);
     board.model.bytes.unwrap_or(beside_program)
 }
 

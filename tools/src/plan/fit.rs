@@ -22,6 +22,8 @@ pub struct Request {
 /// What flash and RAM hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
+    /// Machine code and constants.
+    pub code_bytes: u64,
     /// What is left of the program's flash; `None` where the program is loaded into RAM.
     pub flash_left_bytes: Option<u64>,
     /// Room for a model.
@@ -155,8 +157,8 @@ fn tokens_of(tokens: usize) -> String {
 ///
 /// The first thing that does not fit.
 pub fn fit(subject: &Subject, board: &Board, core: &Core, request: Request) -> Result<Fit, Misfit> {
-    let (config, measured) = (&subject.config, &core.measured);
-    let (code, model_room_bytes) = (measured.code_bytes, room(board, core));
+    let (config, footprint) = (&subject.config, board.footprint(core));
+    let (code, model_room_bytes) = (footprint.code_bytes, room(board, core));
     if let Some(given_bytes) = board.flash_bytes.filter(|&flash| flash < code) {
         return Err(Misfit::Program { needed_bytes: code, given_bytes });
     }
@@ -174,8 +176,8 @@ pub fn fit(subject: &Subject, board: &Board, core: &Core, request: Request) -> R
 
     let ram_bytes = request.ram_bytes.unwrap_or(board.ram_bytes);
     let program_bytes = if board.runs_from_ram { code } else { 0 };
-    let static_bytes = measured.static_bytes + board.model.stream.map_or(0, |stream| stream.cache_bytes());
-    let taken = program_bytes + static_bytes + measured.stack_bytes;
+    let static_bytes = footprint.static_bytes + board.model.stream.map_or(0, |stream| stream.cache_bytes());
+    let taken = program_bytes + static_bytes + footprint.stack_bytes;
     let free = ram_bytes.saturating_sub(taken) as usize;
     let longest = Longest { tokens: max_tokens(config, free), in_one_pass: longest_in_one_pass(config, free) };
 
@@ -190,12 +192,13 @@ pub fn fit(subject: &Subject, board: &Board, core: &Core, request: Request) -> R
         return Err(Misfit::Ram { tokens, needed_bytes, given_bytes: ram_bytes, longest: longest.tokens });
     };
     Ok(Fit {
+        code_bytes: code,
         flash_left_bytes,
         model_room_bytes,
         ram_bytes,
         program_bytes,
         static_bytes,
-        stack_bytes: measured.stack_bytes,
+        stack_bytes: footprint.stack_bytes,
         workspace_bytes: in_passes(&passes) as u64,
         tokens,
         passes,

@@ -219,7 +219,7 @@ impl Plan<'_> {
             "masks": self.masks,
             "longest_tokens": fit.longest.tokens,
             "longest_tokens_in_one_pass": fit.longest.in_one_pass,
-            "code_bytes": core.measured.code_bytes,
+            "code_bytes": fit.code_bytes,
             "flash_left_bytes": fit.flash_left_bytes,
             "model_place": board.model.place,
             "model_room_bytes": fit.model_room_bytes,
@@ -270,7 +270,7 @@ impl Plan<'_> {
             let milliseconds = if is_timed { format!(", {}", duration(cost.seconds)) } else { String::new() };
             writeln!(
                 out,
-                "\nThe longest step, which a watchdog must allow, is one of {part} ({}): {} instructions{milliseconds}.",
+                "\nThe longest step between two calls to a watchdog is one of {part} ({}): {} instructions{milliseconds}. The hashes are one call.",
                 question.name(),
                 grouped(cost.instructions.round() as u64)
             )?;
@@ -287,7 +287,7 @@ impl Plan<'_> {
         }
         writeln!(
             out,
-            "Instructions are an estimate, from rates measured on {} in QEMU; memory and bytes are exact.",
+            "Instructions are an estimate, from rates measured on {} in QEMU; bytes read and workspace are exact.",
             core.measured.on
         )?;
         if is_timed {
@@ -303,11 +303,10 @@ impl Plan<'_> {
             )?;
         }
         if board.status == Status::NotBuilt {
-            writeln!(
-                out,
-                "The board's figures are those of data sheets; code, stack and statics those of {}.",
-                core.measured.on
-            )?;
+            writeln!(out, "The board's figures are those of data sheets.")?;
+        }
+        if board.footprint.is_none() && board.name != core.measured.on {
+            writeln!(out, "Program, stack and statics are those of {}, without drivers of this board.", core.measured.on)?;
         }
         Ok(())
     }
@@ -353,7 +352,7 @@ impl Plan<'_> {
             || "loaded into RAM".to_owned(),
             |left| format!("of {}, {} left", grouped(board.flash_bytes.unwrap_or(0)), grouped(left)),
         );
-        writeln!(out, "{:<15} {:>12}  {}", "program", grouped(core.measured.code_bytes), left)?;
+        writeln!(out, "{:<15} {:>12}  {}", "program", grouped(fit.code_bytes), left)?;
         let room = fit.model_room_bytes;
         writeln!(
             out,
