@@ -1,7 +1,7 @@
 //! `mbert plan`: whether a model fits a board, and what an answer takes there, before anyone flashes anything.
 //!
 //! Memory and the bytes of the model that are read are exact. Instructions are estimated: every step of an answer is counted in
-//! [`Unit`](work::Unit)s, each of which takes on a core what it took where that was measured (`firmware/measure-rates`).
+//! [`Unit`]s, each of which takes on a core what it took where that was measured (`firmware/measure-rates`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -306,7 +306,11 @@ impl Plan<'_> {
             writeln!(out, "The board's figures are those of data sheets.")?;
         }
         if board.footprint.is_none() && board.name != core.measured.on {
-            writeln!(out, "Program, stack and statics are those of {}, without drivers of this board.", core.measured.on)?;
+            writeln!(
+                out,
+                "Program, stack and statics are those of {}, without drivers of this board.",
+                core.measured.on
+            )?;
         }
         Ok(())
     }
