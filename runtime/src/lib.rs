@@ -41,6 +41,7 @@ pub mod heads;
 pub mod ops;
 pub mod kernels;
 pub mod trace;
+pub mod cost;
 pub mod config;
 pub mod error;
 

@@ -43,6 +43,10 @@ pub enum Command {
     Compare(CompareArgs),
     /// Measure how well a model predicts text, beside its float checkpoint.
     Eval(EvalArgs),
+    /// Tell whether a model fits a board, what it leaves there, and what an answer takes.
+    Plan(PlanArgs),
+    /// List the boards, and which of them a model fits.
+    Boards(BoardsArgs),
 }
 
 /// A model and how it is run.
@@ -325,6 +329,45 @@ pub struct EvalArgs {
     /// Print JSON: a list with one object for each file.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mbert plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Model file, built-in model (small, the default, or tiny), directory of a checkpoint with or without weights, or its config.json alone.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<ModelName>,
+    /// The board: `mbert boards` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub board: String,
+    /// Length of the sequence, `[CLS]` and `[SEP]` included; the longest that fits where it is not given.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub tokens: Option<usize>,
+    /// Masks to be filled in.
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = count)]
+    pub masks: usize,
+    /// RAM, instead of the board's: what your own program leaves.
+    #[arg(long, value_name = "BYTES")]
+    pub ram: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mbert boards`.
+#[derive(Debug, Args)]
+pub struct BoardsArgs {
+    /// The model that is to fit, as `mbert plan` takes it: small where none is named.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<ModelName>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One or more.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "not a number from 1 on".to_owned())
 }
 
 /// A power of two of at least 64.

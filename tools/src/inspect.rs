@@ -39,6 +39,19 @@ pub fn megabytes(bytes: u64) -> String {
     if bytes < 1_000_000 { format!("{:.3} MB", bytes as f64 / 1e6) } else { format!("{:.2} MB", bytes as f64 / 1e6) }
 }
 
+/// A number with a comma before every third digit.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -12,6 +12,8 @@ pub mod demo;
 pub mod sd_image;
 pub mod compare;
 pub mod eval;
+pub mod plan;
+pub mod boards;
 pub mod reference;
 pub mod hidden_states;
 pub mod text;

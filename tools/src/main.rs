@@ -35,6 +35,8 @@ fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
         Command::SdImage(args) => mbert::sd_image::run(args, out),
         Command::Compare(args) => mbert::compare::run(args, out),
         Command::Eval(args) => mbert::eval::run(args, out),
+        Command::Plan(args) => mbert::plan::run(args, out),
+        Command::Boards(args) => mbert::boards::run(args, out),
     }
 }
 

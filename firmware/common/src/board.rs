@@ -3,6 +3,7 @@
 use core::fmt::Write;
 
 use defmt::{debug, error, info};
+use mbert_runtime::cost::{forward_bytes, masked_lm_bytes, pooler_bytes};
 use mbert_runtime::format::header::Header;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
@@ -95,10 +96,11 @@ fn obey(board: Board) -> Result<(), Failure> {
         _ => (board.model, board.workspace),
     };
     let model = open_model(region)?;
-    answer(&model, command, workspace, board.counter, &|| 0)
+    answer(&model, command, workspace, board.counter, None)
 }
 
-/// Answers a command with a model, and says what it took.
+/// Answers a command with a model, and says what it took. `bytes_read` counts what is read of a device; of a model in memory it is
+/// computed.
 ///
 /// # Errors
 ///
@@ -112,19 +114,27 @@ pub fn answer<S: Storage>(
     command: Command<'_>,
     workspace: &mut [u8],
     counter: &'static dyn InstructionCounter,
-    bytes_read: &dyn Fn() -> u64,
+    bytes_read: Option<&dyn Fn() -> u64>,
 ) -> Result<(), Failure> {
     static ROOM: StaticCell<Room> = StaticCell::new();
     let room = ROOM.init_with(Room::default);
     let kernels = Kernels::native();
+    #[cfg(feature = "profile")]
+    let workspace_bytes = workspace.len();
     let pipeline = Pipeline::new(model, kernels, workspace)?;
     info!("model opened: {=u64} bytes, {}", model.blob().bytes(), model.config());
     info!("texts of up to {=usize} tokens", pipeline.max_tokens());
-    let mut runner = Runner { model, pipeline, counter, bytes_read, out: Console::out() };
+    let read_so_far = || bytes_read.map_or(0, |bytes_read| bytes_read());
+    let mut runner = Runner { model, pipeline, counter, bytes_read: &read_so_far, out: Console::out() };
     let cost = match command {
         Command::FillMask { text } => fill_mask(&mut runner, room, text)?,
         Command::NextSentence { text, pair } => next_sentence(&mut runner, text, pair)?,
         Command::Features { text } => features(&mut runner, text)?,
+        #[cfg(feature = "profile")]
+        Command::Profile { text } => {
+            writeln!(runner.out, "static_bytes {}", memory::static_bytes() - workspace_bytes)?;
+            return crate::profile::profile(&mut runner, text);
+        }
         #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { text } => {
             questions::ask(&mut runner)?;
@@ -143,7 +153,14 @@ pub fn answer<S: Storage>(
     writeln!(out, "stack_bytes {}", cost.stack_bytes)?;
     writeln!(out, "static_bytes {}", memory::static_bytes())?;
     writeln!(out, "code_bytes {}", memory::code_bytes())?;
-    writeln!(out, "model_bytes_read {}", cost.model_bytes_read)?;
+    let config = model.config();
+    let of_head = match command {
+        Command::NextSentence { .. } => pooler_bytes(config, true),
+        Command::Features { .. } => 0,
+        _ => masked_lm_bytes(config),
+    };
+    let computed = forward_bytes(config, cost.tokens, cost.passes) + of_head;
+    writeln!(out, "model_bytes_read {}", bytes_read.map_or(computed, |_| cost.model_bytes_read))?;
     Ok(())
 }
 

@@ -53,6 +53,12 @@ pub enum Command<'a> {
         /// Any text.
         text: &'a str,
     },
+    /// What each kind of step takes.
+    #[cfg(feature = "profile")]
+    Profile {
+        /// Text with one or more masks.
+        text: &'a str,
+    },
     /// Whether the kernels of this CPU give the bits of the scalar ones.
     #[cfg(feature = "kernel-suite")]
     KernelSuite,
@@ -79,6 +85,8 @@ impl<'a> Command<'a> {
             (Some("fill-mask"), Some(text), None, _) => Ok(Self::FillMask { text }),
             (Some("next-sentence"), Some(text), Some(pair), None) => Ok(Self::NextSentence { text, pair }),
             (Some("features"), Some(text), None, _) => Ok(Self::Features { text }),
+            #[cfg(feature = "profile")]
+            (Some("profile"), Some(text), None, _) => Ok(Self::Profile { text }),
             #[cfg(feature = "kernel-suite")]
             (Some("kernel-suite"), None, _, _) => Ok(Self::KernelSuite),
             #[cfg(feature = "kernel-suite")]

@@ -22,6 +22,8 @@ mod panic;
 #[cfg(feature = "sd-card")]
 pub mod pl022;
 mod print;
+#[cfg(feature = "profile")]
+mod profile;
 #[cfg(feature = "sd-card")]
 pub mod sd_card;
 #[cfg(feature = "kernel-suite")]

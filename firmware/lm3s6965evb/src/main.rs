@@ -55,7 +55,7 @@ fn obey() -> Result<(), Failure> {
     let blob = cache.section(0, bytes);
     let answered = match Model::open(blob) {
         // The whole card is not read before each answer: `verify` is a command of its own.
-        Ok(model) => answer(&model, command, workspace, &COUNTER, &|| cache.bytes_read()),
+        Ok(model) => answer(&model, command, workspace, &COUNTER, Some(&|| cache.bytes_read())),
         Err(error) => Err(error.into()),
     };
     // What the card said is nearer to the cause than what came of it.

@@ -83,7 +83,7 @@ impl<'p, S: Storage> Forward<'p, S> {
                 given_bytes: Workspace::bytes(config, workspace.seq_len),
             });
         }
-        let schedule = Schedule::new(config, &workspace, model.blob().window_bytes());
+        let schedule = Schedule::new(config, input_ids.len(), workspace.pass_tokens(), model.blob().window_bytes());
         let constants = Constants {
             word_multiplier: model.constants()?.embedding_multiplier,
             layer: LayerConstants::default(),

@@ -3,7 +3,7 @@
 //! A step takes one piece of the weights and applies it to every token, or does some work between two such pieces. So weights are read
 //! in the order in which they lie in the blob, and a step is short: its length is that of a tile of weights times the tokens.
 
-use super::workspace::{QUERY_ROWS, Workspace};
+use super::workspace::QUERY_ROWS;
 use crate::config::BertConfig;
 use crate::format::layout::TILE_CHANNELS;
 
@@ -96,6 +96,26 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// What it is called in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embeddings { .. } => "embeddings",
+            Self::EmbeddingsNorm { .. } => "embeddings_norm",
+            Self::QkvInput => "qkv_input",
+            Self::Qkv { .. } => "qkv",
+            Self::Attention { .. } => "attention",
+            Self::Context => "context",
+            Self::AttentionOutput { .. } => "attention_output",
+            Self::AttentionNorm { .. } => "attention_norm",
+            Self::IntermediateInput { .. } => "intermediate_input",
+            Self::Intermediate { .. } => "intermediate",
+            Self::Output { .. } => "output",
+            Self::OutputNorm { .. } => "output_norm",
+        }
+    }
+}
+
 /// The stages of a forward pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
@@ -112,18 +132,19 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(config: &BertConfig, workspace: &Workspace<'_>, window_bytes: usize) -> Self {
+    /// Stages of a sequence whose feed-forward blocks take `pass_tokens` tokens at a time.
+    pub fn new(config: &BertConfig, tokens: usize, pass_tokens: usize, window_bytes: usize) -> Self {
         let h = usize::from(config.hidden_size);
         let chunk_channels = chunk_channels(h, window_bytes);
         Self {
-            tokens: workspace.seq_len,
+            tokens,
             layers: config.num_hidden_layers.into(),
             heads: config.num_attention_heads.into(),
             head_tiles: config.head_dim().div_ceil(TILE_CHANNELS),
             hidden_tiles: h.div_ceil(TILE_CHANNELS),
             intermediate_tiles: usize::from(config.intermediate_size).div_ceil(TILE_CHANNELS),
             // The last passes may have no tokens left.
-            passes: workspace.seq_len.div_ceil(workspace.pass_tokens().max(1)),
+            passes: tokens.div_ceil(pass_tokens.max(1)),
             chunk_channels,
             chunks: h.div_ceil(chunk_channels),
         }
@@ -173,7 +194,20 @@ impl Schedule {
     }
 }
 
+/// The steps of a forward pass in their order, each with its encoder layer: of `tokens` tokens, in `passes` passes over the weights of the
+/// feed-forward blocks, from a storage with a window of `window_bytes`.
+pub fn steps(
+    config: &BertConfig,
+    tokens: usize,
+    passes: usize,
+    window_bytes: usize,
+) -> impl Iterator<Item = (usize, Stage)> {
+    let schedule = Schedule::new(config, tokens, tokens.div_ceil(passes.max(1)), window_bytes);
+    let first = (tokens > 0).then_some((0, Stage::Embeddings { position: 0 }));
+    core::iter::successors(first, move |&(layer, stage)| schedule.after(layer, stage))
+}
+
 /// Channels of a layer norm of `h` whose γ and β fit the window together.
-pub(crate) fn chunk_channels(h: usize, window_bytes: usize) -> usize {
+pub fn chunk_channels(h: usize, window_bytes: usize) -> usize {
     (window_bytes / 8).clamp(1, h.max(1))
 }

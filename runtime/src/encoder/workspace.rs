@@ -24,7 +24,7 @@ use crate::model::GROUP_SIZE;
 use crate::ops::linear::{BLOCK_ROWS, QuantizedRows, normalize_scales};
 
 /// Query rows whose scores are computed together.
-pub(crate) const QUERY_ROWS: usize = 8;
+pub const QUERY_ROWS: usize = 8;
 /// Every region begins on a multiple of it.
 const ALIGNMENT: usize = 8;
 
