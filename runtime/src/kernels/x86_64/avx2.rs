@@ -277,8 +277,15 @@ unsafe fn block<T: Widen, const M: usize, const N: usize>(
     let weight = &weight[n * shape.weight_stride..];
     let mut sums = [[_mm256_setzero_si256(); N]; M];
     let whole = shape.k & !15;
+    // The vocabulary comes from memory slower than it is multiplied: the first rows ask for the next tile of it.
+    let ahead = if m == 0 { shape.n * shape.weight_stride } else { 0 };
     let mut k = 0;
     while k < whole {
+        if k % 64 == 0 {
+            for column in 0..N {
+                _mm_prefetch::<_MM_HINT_T0>(weight.as_ptr().wrapping_add(ahead + column * shape.weight_stride + k));
+            }
+        }
         // SAFETY: `k + 16 ≤ shape.k`, and each of the M and N rows has `shape.k` readable elements from its start.
         unsafe {
             let x: [__m256i; M] = core::array::from_fn(|m| T::widen(input.as_ptr().add(m * shape.input_stride + k)));

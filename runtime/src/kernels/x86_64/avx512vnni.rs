@@ -208,12 +208,14 @@ unsafe fn row_major(shape: &MatmulShape, input: *const i8, weight: *const i8, ou
             unsafe {
                 let (input, weight) = (input.add(m * shape.input_stride), weight.add(n * shape.weight_stride));
                 let out = out.add(m * shape.out_stride + n);
+                // The vocabulary comes from memory slower than it is multiplied: the first rows ask for the next tile of it.
+                let ahead = if m == 0 { shape.n * shape.weight_stride } else { 0 };
                 n += match (rows, shape.n - n) {
-                    (4, 4..) => row_major_block::<4, 4>(shape, input, weight, out),
-                    (4, _) => row_major_block::<4, 1>(shape, input, weight, out),
-                    (_, 16..) => row_major_block::<1, 16>(shape, input, weight, out),
-                    (_, 4..) => row_major_block::<1, 4>(shape, input, weight, out),
-                    _ => row_major_block::<1, 1>(shape, input, weight, out),
+                    (4, 4..) => row_major_block::<4, 4>(shape, input, weight, ahead, out),
+                    (4, _) => row_major_block::<4, 1>(shape, input, weight, ahead, out),
+                    (_, 16..) => row_major_block::<1, 16>(shape, input, weight, ahead, out),
+                    (_, 4..) => row_major_block::<1, 4>(shape, input, weight, ahead, out),
+                    _ => row_major_block::<1, 1>(shape, input, weight, ahead, out),
                 };
             }
         }
@@ -232,6 +234,7 @@ unsafe fn row_major_block<const M: usize, const N: usize>(
     shape: &MatmulShape,
     input: *const i8,
     weight: *const i8,
+    ahead: usize,
     out: *mut i32,
 ) -> usize {
     let flip = _mm512_set1_epi8(i8::MIN);
@@ -241,7 +244,7 @@ unsafe fn row_major_block<const M: usize, const N: usize>(
     while k < shape.k {
         let left = shape.k - k;
         let mask: __mmask64 = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-        // SAFETY: the mask reads no element at or behind `shape.k` of its row, and all rows can be read.
+        // SAFETY: the mask reads no element at or behind `shape.k` of its row, and all rows can be read; a prefetch reads nothing.
         unsafe {
             // Inputs that are masked off are 0, so what the flip makes of such weights does not count.
             let x: [__m512i; M] =
@@ -250,8 +253,9 @@ unsafe fn row_major_block<const M: usize, const N: usize>(
                 input_sums[row] = _mm512_dpbusd_epi32(input_sums[row], flip, x[row]);
             }
             for column in 0..N {
-                let w = _mm512_maskz_loadu_epi8(mask, weight.add(column * shape.weight_stride + k));
-                let w = _mm512_xor_si512(w, flip);
+                let weight = weight.add(column * shape.weight_stride + k);
+                _mm_prefetch::<_MM_HINT_T0>(weight.wrapping_add(ahead));
+                let w = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, weight), flip);
                 for row in 0..M {
                     sums[row][column] = _mm512_dpbusd_epi32(sums[row][column], w, x[row]);
                 }
