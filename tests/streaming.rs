@@ -138,8 +138,6 @@ fn every_block_of_the_weights_is_read_once() {
     let mut encoded = pipeline.forward(&mut ()).unwrap();
     let of_encoder = cache.bytes_read() - before;
     encoded.masked_lm(&[3], &mut (), |_, _, _| {}).unwrap();
-    drop(pipeline);
-    drop(streamed);
     let device = cache.into_source();
 
     let layers: u64 =
@@ -331,7 +329,7 @@ impl embedded_io::Seek for File {
 
 #[test]
 fn drivers_of_the_embedded_world_carry_a_model() {
-    let shifted: &'static [u8] = vec![vec![0xFF; 1024], blob().to_vec()].concat().leak();
+    let shifted: &'static [u8] = [vec![0xFF; 1024], blob().to_vec()].concat().leak();
     let cache =
         BlockCache::new(NorFlashSource::new(Flash(shifted), 1024), blob().len() as u32, Blocks::<6, BLOCK>::new());
     let model = Model::open(cache.section(0, u32::MAX)).unwrap();
