@@ -4,8 +4,9 @@
 //! key rows are quantised to int8 with a scale of their own, values with one scale per channel over the tokens. Padding never
 //! enters, so a sequence's bits do not depend on its batch.
 
-use super::workspace::{QUERY_ROWS, Rows, Workspace, take};
+use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
+use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::section::SectionKind;
 use crate::format::tiles::Tile;
 use crate::kernels::{Kernels, MatmulShape};
@@ -28,8 +29,9 @@ struct Attention<'w> {
     /// `[N, d]` (query, key), `[d, N]` (value): before quantisation; then `[QUERY_ROWS, d]`: weighted sums of values.
     wide: &'w mut [i32],
     query: &'w mut [i8],
+    /// `[N, d]` as `layout` has it.
     key: &'w mut [i8],
-    /// Channel by channel, as the second product reads it.
+    /// `[d, N]` as `layout` has it: channel by channel, as the second product reads it.
     value: &'w mut [i8],
     query_scales: &'w mut [i32],
     key_scales: &'w mut [i32],
@@ -37,78 +39,116 @@ struct Attention<'w> {
     scores: &'w mut [i32],
     probabilities: &'w mut [u8],
     n: usize,
+    /// N up to a whole tile, where keys and values are packed for the kernels at work.
+    padded: usize,
+    /// How keys and values lie: for one head they are the weights of two products.
+    layout: WeightLayout,
     h: usize,
     d: usize,
 }
 
 impl<'w> Attention<'w> {
     /// Divides the arena, always in the same way.
-    fn in_arena(arena: &'w mut [u8], n: usize, h: usize, d: usize) -> Self {
+    fn in_arena(arena: &'w mut [u8], kernels: &Kernels, n: usize, h: usize, d: usize) -> Self {
         let mut rest = arena;
+        let whole = padded(n);
+        // A row that is to be packed lies where the scores will be.
+        let room = size_of::<i32>() * QUERY_ROWS * whole;
+        let is_packed = kernels.weight_layout.fits(TILE_CHANNELS, d) && d.is_multiple_of(TILE_CHANNELS) && d <= room;
+        let is_packed = is_packed && kernels.weight_layout != WeightLayout::RowMajor;
+        let (padded, layout) = if is_packed { (whole, kernels.weight_layout) } else { (n, WeightLayout::RowMajor) };
         Self {
             rows: Rows::take(&mut rest, n, h),
             context: take(&mut rest, n * h),
             wide: take(&mut rest, n.max(QUERY_ROWS) * d),
             query: take(&mut rest, n * d),
-            key: take(&mut rest, n * d),
-            value: take(&mut rest, n * d),
+            key: take(&mut rest, whole * d),
+            value: take(&mut rest, whole * d),
             query_scales: take(&mut rest, n),
             key_scales: take(&mut rest, n),
             value_scales: take(&mut rest, d),
-            scores: take(&mut rest, QUERY_ROWS * n),
-            probabilities: take(&mut rest, QUERY_ROWS * n),
+            scores: take(&mut rest, QUERY_ROWS * whole),
+            probabilities: take(&mut rest, QUERY_ROWS * whole),
             n,
+            padded,
+            layout,
             h,
             d,
         }
     }
 
-    /// Quantises query, key or value of a head, whose tiles are all done.
+    /// Quantises query, key or value of a head, whose tiles are all done; returns how far the scales of keys were shifted left.
     fn quantize_part(&mut self, kernels: &Kernels, part: usize, constants: &Constants) -> u32 {
         let (n, d) = (self.n.max(1), self.d.max(1));
-        if part == QUERY || part == KEY {
-            let (out, scales) = match part {
-                QUERY => (&mut self.query, &mut self.query_scales),
-                _ => (&mut self.key, &mut self.key_scales),
-            };
-            let mut wide = self.wide.chunks_exact(d);
-            for (out, scale) in out.chunks_exact_mut(d).zip(scales.iter_mut()) {
-                *scale = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
+        let mut wide = self.wide.chunks_exact(if part == QUERY || part == KEY { d } else { n });
+        match part {
+            QUERY => {
+                for (out, scale) in self.query.chunks_exact_mut(d).zip(self.query_scales.iter_mut()) {
+                    *scale = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
+                }
+                0
             }
-            if part == QUERY {
-                return 0;
+            KEY => {
+                for (index, scale) in self.key_scales.iter_mut().enumerate() {
+                    let out = Packed { layout: self.layout, index, out: self.key, columns: d };
+                    *scale = out.quantize(kernels, wide.next().unwrap_or_default(), self.scores);
+                }
+                let shift = normalizing_shift(self.key_scales.iter().copied().max().unwrap_or(0));
+                self.key_scales.iter_mut().for_each(|scale| *scale <<= shift);
+                shift
             }
-            let shift = normalizing_shift(self.key_scales.iter().copied().max().unwrap_or(0));
-            self.key_scales.iter_mut().for_each(|scale| *scale <<= shift);
-            return shift;
+            _ => {
+                for (index, scale) in self.value_scales.iter_mut().enumerate() {
+                    let out = Packed { layout: self.layout, index, out: self.value, columns: self.padded };
+                    let largest = out.quantize(kernels, wide.next().unwrap_or_default(), self.scores);
+                    // Normalised first, so that small values keep their bits.
+                    let shift = normalizing_shift(largest);
+                    let scaled = rounding_multiply_high(largest << shift, constants.layer.value_multiplier);
+                    *scale = scale_by_power_of_two(scaled, constants.layer.value_exponent + shift as i32 - 32);
+                }
+                0
+            }
         }
-        let mut wide = self.wide.chunks_exact(n);
-        for (out, scale) in self.value.chunks_exact_mut(n).zip(self.value_scales.iter_mut()) {
-            let largest = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
-            // Normalised first, so that small values keep their bits.
-            let shift = normalizing_shift(largest);
-            let scaled = rounding_multiply_high(largest << shift, constants.layer.value_multiplier);
-            *scale = scale_by_power_of_two(scaled, constants.layer.value_exponent + shift as i32 - 32);
-        }
-        0
     }
 
     /// Context of some query rows of a head.
     fn attend(&mut self, kernels: &Kernels, constants: &Constants, head: usize, first: usize) {
-        let (n, h, d) = (self.n, self.h, self.d);
+        let (n, padded, h, d) = (self.n, self.padded, self.h, self.d);
         let m = QUERY_ROWS.min(n.saturating_sub(first));
-        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n, out_tile_stride: 0 };
-        (kernels.matmul_i8)(&scores, part(self.query, first * d, m * d), self.key, self.scores);
+        let is_packed = self.layout != WeightLayout::RowMajor;
+        let (products, averages) = match is_packed {
+            true => (kernels.matmul_packed_i8, kernels.matmul_packed_u8_i8),
+            false => (kernels.matmul_i8, kernels.matmul_u8_i8),
+        };
+        let stride = |k: usize| if is_packed { TILE_CHANNELS * k } else { k };
+        let scores = MatmulShape {
+            m,
+            n: padded,
+            k: d,
+            input_stride: d,
+            weight_stride: stride(d),
+            out_stride: padded,
+            out_tile_stride: TILE_CHANNELS,
+        };
+        products(&scores, part(self.query, first * d, m * d), self.key, self.scores);
         let mut sums = [0; QUERY_ROWS];
-        let rows = self.scores.chunks_exact_mut(n.max(1)).zip(self.probabilities.chunks_exact_mut(n.max(1)));
+        let rows = self.scores.chunks_exact_mut(padded.max(1)).zip(self.probabilities.chunks_exact_mut(padded.max(1)));
         let query_scales = part(self.query_scales, first, m);
         for (((scores, out), &query), sum) in rows.zip(query_scales).zip(&mut sums) {
             let scale = constants.layer.softmax.row(query, constants.key_shift, d);
-            *sum = (kernels.softmax_row)(scores, self.key_scales, scale, out);
+            // Behind the last key there is none, and what stands there as a probability meets values of 0.
+            *sum = (kernels.softmax_row)(part_mut(scores, 0, n), self.key_scales, scale, part_mut(out, 0, n));
         }
-        let values =
-            MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d, out_tile_stride: 0 };
-        (kernels.matmul_u8_i8)(&values, self.probabilities, self.value, self.wide);
+        let values = MatmulShape {
+            m,
+            n: d,
+            k: padded,
+            input_stride: padded,
+            weight_stride: stride(padded),
+            out_stride: d,
+            out_tile_stride: TILE_CHANNELS,
+        };
+        averages(&values, self.probabilities, self.value, self.wide);
         let context = self.context.chunks_exact_mut(h.max(1)).skip(first);
         for ((context, &sum), weighted) in context.zip(&sums).zip(self.wide.chunks_exact(d.max(1))).take(m) {
             let out = part_mut(context, head * d, d);
@@ -117,11 +157,33 @@ impl<'w> Attention<'w> {
     }
 }
 
+/// Where one row of keys or values goes.
+struct Packed<'a> {
+    layout: WeightLayout,
+    index: usize,
+    out: &'a mut [i8],
+    columns: usize,
+}
+
+impl Packed<'_> {
+    /// Quantises the row; returns its magnitude. Where it has to be packed, it lies first where scores will be.
+    fn quantize(self, kernels: &Kernels, wide: &[i32], room: &mut [i32]) -> i32 {
+        let Self { layout, index, out, columns } = self;
+        if layout == WeightLayout::RowMajor {
+            return (kernels.quantize_i32)(wide, part_mut(out, index * columns, wide.len()));
+        }
+        let row = part_mut(bytemuck::cast_slice_mut(room), 0, wide.len());
+        let largest = (kernels.quantize_i32)(wide, row);
+        layout.pack_row(index, row, out, columns);
+        largest
+    }
+}
+
 impl<S: Storage> Forward<'_, S> {
     fn attention(&mut self) -> Attention<'_> {
-        let config = self.model.config();
+        let (config, kernels) = (self.model.config(), self.kernels);
         let Workspace { arena, seq_len, .. } = &mut self.workspace;
-        Attention::in_arena(arena, *seq_len, config.hidden_size.into(), config.head_dim())
+        Attention::in_arena(arena, kernels, *seq_len, config.hidden_size.into(), config.head_dim())
     }
 
     /// The residual stream, int8.

@@ -5,7 +5,7 @@
 //! | stage        | bytes beside the residual stream                                                                       |
 //! |--------------|--------------------------------------------------------------------------------------------------------|
 //! | every one    | `R · (H + 5) + 64 b`: int8 rows of the linear layer at work, their scales, the sums of a tile          |
-//! | attention    | R = N, and `N · (2 H + 7 d + 48) + 4 d`: context, and one head                                         |
+//! | attention    | R = N, and `N · (2 H + 7 d + 48) + 4 d`, key, value and scores up to a multiple of 16 tokens: context, and one head                                         |
 //! | feed-forward | R = T, and `T · (4 ⌈F / 256⌉ + F + 256)`: activations                                                  |
 //!
 //! H, F, d are hidden size, intermediate size and head dimension, N the tokens, T the tokens that go through the feed-forward block
@@ -168,6 +168,11 @@ const fn round_up(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
 }
 
+/// Tokens up to a whole tile, as kernels that pack keys and values want them; the same for all, so that a size is one number.
+pub(crate) const fn padded(n: usize) -> usize {
+    n.next_multiple_of(TILE_CHANNELS)
+}
+
 /// Scales of one token at the input of `output.dense`.
 pub(crate) const fn groups(config: &BertConfig) -> usize {
     (config.intermediate_size as usize).div_ceil(GROUP_SIZE)
@@ -178,11 +183,12 @@ const fn arena_bytes(config: &BertConfig, n: usize, passes: usize) -> usize {
     let attention = Rows::bytes(n, h)
         + round_up(2 * n * h) // context
         + round_up(4 * max(n, QUERY_ROWS) * d) // one head before it is quantised
-        + 3 * round_up(n * d) // query, key, value
-        + 2 * round_up(4 * n) // their scales
+        + round_up(n * d) // query
+        + 2 * round_up(padded(n) * d) // key, value
+        + 2 * round_up(4 * n) // scales
         + round_up(4 * d)
-        + round_up(4 * QUERY_ROWS * n) // scores
-        + round_up(QUERY_ROWS * n); // probabilities
+        + round_up(4 * QUERY_ROWS * padded(n)) // scores
+        + round_up(QUERY_ROWS * padded(n)); // probabilities
     // A group is int16 before it is narrowed in place, so the last one needs room for its double width; later the sums of all
     // groups lie there.
     let tokens = n.div_ceil(max(passes, 1));

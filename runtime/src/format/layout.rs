@@ -54,6 +54,26 @@ impl WeightLayout {
         }
     }
 
+    /// Writes one row of a tensor with `k` columns to where it belongs; columns behind the row's end become 0. `out` is the whole tensor.
+    pub fn pack_row(self, row: usize, values: &[i8], out: &mut [i8], k: usize) {
+        match self {
+            Self::RowMajor => {
+                let out = out.iter_mut().skip(row * k).take(k);
+                out.zip(values.iter().chain(core::iter::repeat(&0))).for_each(|(out, &value)| *out = value);
+            }
+            Self::Vnni16x4 => {
+                let tile = out.get_mut(row / 16 * 16 * k..).unwrap_or_default();
+                let (groups, rest) = values.as_chunks::<4>();
+                let last = core::array::from_fn(|index| rest.get(index).copied().unwrap_or(0));
+                let groups = groups.iter().copied().chain(core::iter::once(last)).chain(core::iter::repeat([0; 4]));
+                for (out, group) in tile.as_chunks_mut::<64>().0.iter_mut().zip(groups).take(k / 4) {
+                    let out = out.as_chunks_mut::<4>().0.iter_mut().skip(row % 16).take(1);
+                    out.for_each(|out| *out = group);
+                }
+            }
+        }
+    }
+
     /// Where element `[row, column]` of a tensor with `k` columns lies.
     pub const fn index(self, row: usize, column: usize, k: usize) -> usize {
         match self {
@@ -92,6 +112,19 @@ mod tests {
         assert_eq!(input, back);
         assert_ne!(input, packed);
         assert_eq!(packed[4..8], input[8..12]);
+    }
+
+    #[test]
+    fn a_row_is_packed_to_where_its_elements_belong() {
+        for layout in WeightLayout::ALL {
+            let mut out = [99i8; 32 * 8];
+            layout.pack_row(17, &[1, 2, 3, 4, 5], &mut out, 8);
+            for column in 0..8 {
+                let expected = if column < 5 { column as i8 + 1 } else { 0 };
+                assert_eq!(out[layout.index(17, column, 8)], expected, "{layout:?}");
+            }
+            assert_eq!(out.iter().filter(|&&value| value == 99).count(), 31 * 8);
+        }
     }
 
     #[test]
