@@ -8,7 +8,6 @@ use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::section::SectionKind;
-use crate::format::tiles::Tile;
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::average::Divisor;
 use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
@@ -199,27 +198,36 @@ impl<S: Storage> Forward<'_, S> {
     pub(super) fn qkv(&mut self, layer: usize, head: usize, part: usize, index: usize) -> Result<(), Unreadable> {
         let (kernels, constants) = (self.kernels, self.constants);
         let linear = self.model.linear(SectionKind::Qkv, layer, constants.layer.qkv);
-        let tile: Tile = linear.tiles.tile(head * PARTS + part, index);
         let is_last = index + 1 >= linear.tiles.count();
         let mut attention = self.attention();
         let (n, d) = (attention.n, attention.d);
         let (rows, acc) = attention.rows.split();
         let wide = &mut *attention.wide;
-        linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-            let Outputs { row, channel, channels, tile: values, .. } = outputs;
-            let channel = tile.channel + channel;
-            if part == QUERY || part == KEY {
-                let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
-                for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
-                    wide.iter_mut().skip(channel).zip(values).take(channels).for_each(|(wide, &value)| *wide = value);
+        linear.tile(
+            kernels,
+            &rows,
+            (head * PARTS + part, index),
+            &mut TileMemory { acc, groups: &mut [] },
+            |outputs| {
+                let Outputs { row, channel, channels, tile: values, .. } = outputs;
+                if part == QUERY || part == KEY {
+                    let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
+                    for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
+                        wide.iter_mut()
+                            .skip(channel)
+                            .zip(values)
+                            .take(channels)
+                            .for_each(|(wide, &value)| *wide = value);
+                    }
+                } else {
+                    for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()
+                    {
+                        let values = values.iter().skip(index).step_by(16);
+                        of_channel.iter_mut().skip(row).zip(values).for_each(|(wide, &value)| *wide = value);
+                    }
                 }
-            } else {
-                for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate() {
-                    let values = values.iter().skip(index).step_by(16);
-                    of_channel.iter_mut().skip(row).zip(values).for_each(|(wide, &value)| *wide = value);
-                }
-            }
-        })?;
+            },
+        )?;
         if is_last {
             let shift = attention.quantize_part(kernels, part, &constants);
             if part == KEY {

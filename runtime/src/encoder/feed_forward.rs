@@ -80,8 +80,8 @@ impl<S: Storage> Forward<'_, S> {
         let width = GROUP_SIZE.min(f.saturating_sub(first));
         let region = part_mut(activations, first * tokens, 2 * width * tokens);
         let wide: &mut [i16] = bytemuck::try_cast_slice_mut(region).unwrap_or_default();
-        linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-            let at = outputs.row * width + tile.channel + outputs.channel - first;
+        linear.tile(kernels, &rows, (0, index), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+            let at = outputs.row * width + outputs.channel - first;
             let out = wide.get_mut(at..).unwrap_or_default();
             (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, width);
         })?;

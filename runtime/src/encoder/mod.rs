@@ -242,9 +242,8 @@ fn add_tile<S: Storage>(
     sum_shift: u32,
 ) -> Result<(), Unreadable> {
     let h = linear.tiles.channels;
-    let tile = linear.tiles.tile(0, index);
-    linear.tile(kernels, rows, tile, memory, |outputs| {
-        let at = outputs.row * h + tile.channel + outputs.channel;
+    linear.tile(kernels, rows, (0, index), memory, |outputs| {
+        let at = outputs.row * h + outputs.channel;
         let residual = residual.get_mut(at..).unwrap_or_default();
         (kernels.add_residual)(outputs.tile, outputs.channels, sum_shift, residual, h);
     })

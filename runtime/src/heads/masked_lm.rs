@@ -232,11 +232,11 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
             }
             Stage::Transform { tile } => {
                 let linear = model.linear(SectionKind::Transform, 0, self.constants.transform);
-                let tile = linear.tiles.tile(0, tile);
+                let (index, tile) = (tile, linear.tiles.tile(0, tile));
                 let delta = delta_table(model.config().hidden_act);
                 let (rows, acc) = rows.split();
-                linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-                    let at = outputs.row * h + tile.channel + outputs.channel;
+                linear.tile(kernels, &rows, (0, index), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+                    let at = outputs.row * h + outputs.channel;
                     let out = transformed.get_mut(at..).unwrap_or_default();
                     (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, h);
                 })?;
@@ -275,10 +275,9 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
         let shifts = LinearShifts { accumulator: decoder_shift, output: 96 - decoder_shift as i32 - decoder_exponent };
         let words = self.model.linear(SectionKind::WordEmbeddings, 0, shifts);
         let input = QuantizedRows { values: rows.input, scales: rows.scales, shifts: rows.shifts, group_size: h };
-        let tile = words.tiles.tile(0, index);
         let memory = &mut TileMemory { acc: logits, groups: &mut [] };
-        words.tile(self.kernels, &input, tile, memory, |outputs| {
-            let first = tile.channel + outputs.channel;
+        words.tile(self.kernels, &input, (0, index), memory, |outputs| {
+            let first = outputs.channel;
             for (id, channel) in (first..).zip(0..outputs.channels) {
                 for (position, row) in outputs.tile.as_chunks::<TILE_CHANNELS>().0.iter().enumerate() {
                     let logit = row.get(channel).copied().unwrap_or(0);

@@ -7,7 +7,6 @@ use crate::encoder::schedule::Progress;
 use crate::encoder::workspace::{Rows, Workspace, take};
 use crate::error::{ForwardError, Head};
 use crate::format::constants::Constants;
-use crate::format::layout::TILE_CHANNELS;
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::Model;
@@ -156,10 +155,9 @@ impl<'e, S: Storage> Pooler<'e, S> {
             }
             Stage::Pooler { tile } => {
                 let linear = model.linear(SectionKind::Pooler, 0, self.constants.pooler);
-                let tile = linear.tiles.tile(0, tile);
                 let (rows, acc) = rows.split();
-                linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-                    let pooled = pooled.iter_mut().skip(tile.channel + outputs.channel);
+                linear.tile(kernels, &rows, (0, tile), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+                    let pooled = pooled.iter_mut().skip(outputs.channel);
                     pooled.zip(outputs.tile).take(outputs.channels).for_each(|(pooled, &out)| *pooled = tanh(out));
                 })
             }
@@ -167,12 +165,11 @@ impl<'e, S: Storage> Pooler<'e, S> {
                 rows.quantize(|_, out| (kernels.quantize_i16)(pooled, out));
                 let linear = model.linear(SectionKind::SeqRelationship, 0, self.constants.seq_relationship);
                 let (rows, acc) = rows.split();
-                let (tile, logits) = (linear.tiles.tile(0, 0), &mut self.logits);
-                linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+                let logits = &mut self.logits;
+                linear.tile(kernels, &rows, (0, 0), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
                     let logits = logits.iter_mut().skip(outputs.channel);
                     logits.zip(outputs.tile).take(outputs.channels).for_each(|(logit, &out)| *logit = out);
                 })?;
-                debug_assert!(tile.channels == TILE_CHANNELS.min(self.logits.len()));
                 self.logits.iter().for_each(|&logit| observer.seq_relationship_logit(logit));
                 Ok(())
             }

@@ -75,7 +75,7 @@ pub struct TileMemory<'a> {
 pub struct Outputs<'a> {
     /// The first row.
     pub row: usize,
-    /// The first channel, from the beginning of the part.
+    /// The first channel, from the beginning of the layer or of its part.
     pub channel: usize,
     /// Channels, at most 16.
     pub channels: usize,
@@ -91,6 +91,11 @@ struct Parameters {
     bias: PerChannel,
     multiplier: PerChannel,
     output_multiplier: PerChannel,
+}
+
+impl Parameters {
+    const NONE: Self =
+        Self { bias: [0; TILE_CHANNELS], multiplier: [0; TILE_CHANNELS], output_multiplier: [0; TILE_CHANNELS] };
 }
 
 impl<S: Storage> Linear<S> {
@@ -113,7 +118,9 @@ impl<S: Storage> Linear<S> {
     /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds
     /// them, else a few channels at a time, each for every row before the next.
     ///
-    /// `sink` gets up to [`BLOCK_ROWS`] rows and up to 16 channels at a time, channels ascending.
+    /// Packed kernels take two tiles at a time, with which a row is loaded once for both: tile 0 comes with tile 1, and tile 1 is done then.
+    ///
+    /// `sink` gets up to [`BLOCK_ROWS`] rows and up to 16 channels at a time.
     ///
     /// # Errors
     ///
@@ -122,24 +129,24 @@ impl<S: Storage> Linear<S> {
         &self,
         kernels: &Kernels,
         input: &QuantizedRows<'_>,
-        tile: Tile,
+        (part, index): (usize, usize),
         memory: &mut TileMemory<'_>,
         mut sink: impl FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
+        let (tile, inputs) = (self.tiles.tile(part, index), self.tiles.inputs);
+        if self.tiles.layout != WeightLayout::RowMajor {
+            return self.packed_tiles(kernels, input, (part, index), memory, sink);
+        }
         let mut parameters = self.parameters(&tile)?;
-        let inputs = self.tiles.inputs;
-        let in_window = self.blob.window_bytes() / inputs.max(1);
-        // A packed tile is whole; that it fits the window has been checked when the model was opened.
-        let step =
-            if self.tiles.layout == WeightLayout::RowMajor { in_window.clamp(1, TILE_CHANNELS) } else { TILE_CHANNELS };
+        let step = (self.blob.window_bytes() / inputs.max(1)).clamp(1, TILE_CHANNELS);
         let mut first = 0;
         while first < tile.channels {
             let channels = step.min(tile.channels - first);
             let at = tile.weights + (first * inputs) as u32;
             self.blob.view(at, channels * inputs, |weights| {
-                let weights = bytemuck::cast_slice(weights);
-                self.channels(kernels, input, weights, channels, &parameters, memory, |row, tile, multiplier| {
-                    sink(Outputs { row, channel: first, channels, tile, multiplier });
+                let of = Weights { values: bytemuck::cast_slice(weights), channels, stride: inputs, step: 1 };
+                self.channels(kernels, input, &of, &[parameters], memory, |row, _, tile, multiplier| {
+                    sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
                 });
             })?;
             first += channels;
@@ -151,69 +158,113 @@ impl<S: Storage> Linear<S> {
         Ok(())
     }
 
-    /// Some channels for every row.
-    #[allow(clippy::too_many_arguments)] // The borrowed parts of one tile.
+    /// Two whole tiles, or the last alone; nothing for the second of two.
+    fn packed_tiles(
+        &self,
+        kernels: &Kernels,
+        input: &QuantizedRows<'_>,
+        (part, index): (usize, usize),
+        memory: &mut TileMemory<'_>,
+        mut sink: impl FnMut(Outputs<'_>),
+    ) -> Result<(), Unreadable> {
+        let (first, second) = (self.tiles.tile(part, index), self.tiles.tile(part, index + 1));
+        // One row has room for one tile, and not every window for two.
+        let stride = (second.weights - first.weights) as usize;
+        let bytes = first.channels * self.tiles.inputs;
+        let in_pairs = memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
+        if in_pairs && !index.is_multiple_of(2) {
+            return Ok(());
+        }
+        let with_second = in_pairs && second.channels > 0;
+        let parameters =
+            [self.parameters(&first)?, if with_second { self.parameters(&second)? } else { Parameters::NONE }];
+        let (tiles, bytes) = if with_second { (2, stride + bytes) } else { (1, bytes) };
+        let parameters = parameters.get(..tiles).unwrap_or_default();
+        self.blob.view(first.weights, bytes, |weights| {
+            let values = bytemuck::cast_slice(weights);
+            let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
+            self.channels(kernels, input, &of, parameters, memory, |row, number, tile, multiplier| {
+                let channel = tile_channel(index + number);
+                sink(Outputs { row, channel, channels: TILE_CHANNELS, tile, multiplier });
+            });
+        })
+    }
+
+    /// Some channels for every row: `sink` gets the first row, the number of the tile, and its sums.
     fn channels(
         &self,
         kernels: &Kernels,
         input: &QuantizedRows<'_>,
-        weights: &[i8],
-        n: usize,
-        parameters: &Parameters,
+        weights: &Weights<'_>,
+        parameters: &[Parameters],
         memory: &mut TileMemory<'_>,
-        mut sink: impl FnMut(usize, &[i32], &PerChannel),
+        mut sink: impl FnMut(usize, usize, &[i32], &PerChannel),
     ) {
-        let (rows, k, layout) = (input.shifts.len(), self.tiles.inputs, self.tiles.layout);
-        let block = (memory.acc.len() / TILE_CHANNELS).max(1);
+        let (rows, k, layout, tiles) = (input.shifts.len(), self.tiles.inputs, self.tiles.layout, parameters.len());
+        let block = (memory.acc.len() / (TILE_CHANNELS * tiles.max(1))).max(1);
         let LinearShifts { accumulator, output } = self.shifts;
         let mut row = 0;
         while row < rows {
             let m = block.min(rows - row);
-            let acc = part_mut(memory.acc, 0, m * TILE_CHANNELS);
+            let of_tile = m * TILE_CHANNELS;
+            let acc = part_mut(memory.acc, 0, of_tile * tiles);
+            let scales = part(input.scales, row, m);
+            let shape = |k: usize| MatmulShape {
+                m,
+                n: weights.channels,
+                k,
+                input_stride: k,
+                weight_stride: weights.stride,
+                out_stride: TILE_CHANNELS,
+                out_tile_stride: of_tile,
+            };
             let sums = if input.group_size >= k {
-                let shape = MatmulShape {
-                    m,
-                    n,
-                    k,
-                    input_stride: k,
-                    weight_stride: k,
-                    out_stride: TILE_CHANNELS,
-                    out_tile_stride: 0,
-                };
-                kernels.matmul(layout, &shape, part(input.values, row * k, m * k), weights, acc);
-                (kernels.scale_rows)(acc, part(input.scales, row, m), accumulator);
+                kernels.matmul(layout, &shape(k), part(input.values, row * k, m * k), weights.values, acc);
+                for acc in acc.chunks_mut(of_tile.max(1)) {
+                    (kernels.scale_rows)(acc, scales, accumulator);
+                }
                 acc
             } else {
-                let sums = part_mut(memory.groups, 0, m * TILE_CHANNELS);
+                let sums = part_mut(memory.groups, 0, of_tile * tiles);
                 sums.fill(0);
                 let mut first = 0;
                 let mut scales = input.scales.get(row..).unwrap_or_default();
                 while first < k {
                     let width = (k - first).min(input.group_size);
-                    let shape = MatmulShape {
-                        m,
-                        n,
-                        k: width,
-                        input_stride: width,
-                        weight_stride: k,
-                        out_stride: TILE_CHANNELS,
-                        out_tile_stride: 0,
-                    };
                     let values = part(input.values, first * rows + row * width, m * width);
-                    let begin = if layout == WeightLayout::RowMajor { first } else { first * TILE_CHANNELS };
-                    kernels.matmul(layout, &shape, values, weights.get(begin..).unwrap_or_default(), acc);
-                    (kernels.scale_accumulators)(acc, part(scales, 0, m), accumulator, sums);
+                    let weights = weights.values.get(first * weights.step..).unwrap_or_default();
+                    kernels.matmul(layout, &shape(width), values, weights, acc);
+                    for (acc, sums) in acc.chunks(of_tile.max(1)).zip(sums.chunks_mut(of_tile.max(1))) {
+                        (kernels.scale_accumulators)(acc, part(scales, 0, m), accumulator, sums);
+                    }
                     first += width;
                     scales = scales.get(rows..).unwrap_or_default();
                 }
                 sums
             };
             let shifts = part(input.shifts, row, m);
-            (kernels.requantize)(sums, shifts, output, &parameters.bias, &parameters.multiplier);
-            sink(row, sums, &parameters.output_multiplier);
+            for ((number, sums), of) in sums.chunks_mut(of_tile.max(1)).enumerate().zip(parameters) {
+                (kernels.requantize)(sums, shifts, output, &of.bias, &of.multiplier);
+                sink(row, number, sums, &of.output_multiplier);
+            }
             row += m;
         }
     }
+}
+
+/// Weights in view.
+struct Weights<'a> {
+    values: &'a [i8],
+    channels: usize,
+    /// From one row to the next; of packed ones, from one tile to the next.
+    stride: usize,
+    /// From one input to the next.
+    step: usize,
+}
+
+/// The first channel of a tile.
+const fn tile_channel(index: usize) -> usize {
+    index * TILE_CHANNELS
 }
 
 /// `count` elements from `first` on; none where there are not so many, which would be a mistake in the formulas of the workspace.
