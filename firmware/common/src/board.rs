@@ -61,7 +61,7 @@ fn obey(board: Board) -> Result<(), Failure> {
     let out = Console::out();
     #[cfg(feature = "kernel-suite")]
     if let Command::KernelSuite = command {
-        return kernel_suite(out, board.counter);
+        return kernel_suite(out, board.counter, board.workspace);
     }
     let model = Model::open(blob_in(board.model))?;
     // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
@@ -95,10 +95,10 @@ fn blob_in(region: &[u8]) -> &[u8] {
 }
 
 #[cfg(feature = "kernel-suite")]
-fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter) -> Result<(), Failure> {
+fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     for kernels in mbert_runtime::kernels::available() {
-        let compared = mbert_runtime::kernels::suite::run(kernels)?;
-        writeln!(out, "kernels {}: {compared} products, all equal to scalar", kernels.name)?;
+        let compared = mbert_runtime::kernels::suite::run(kernels, memory)?;
+        writeln!(out, "kernels {}: {compared} calls, all equal to scalar", kernels.name)?;
     }
     let counted = counted_loop(counter);
     writeln!(out, "counter: {counted} instructions for a loop of {LOOP_INSTRUCTIONS}")?;

@@ -4,7 +4,7 @@ use core::fmt;
 
 use mbert_runtime::error::{FormatError, ForwardError};
 #[cfg(feature = "kernel-suite")]
-use mbert_runtime::kernels::suite::Difference;
+use mbert_runtime::kernels::suite::SuiteError;
 use mbert_runtime::pipeline::PipelineError;
 use mbert_runtime::tokenizer::TokenizerError;
 
@@ -26,9 +26,9 @@ pub enum Failure {
     Format(FormatError),
     /// The text has no answer.
     Pipeline(PipelineError),
-    /// Kernels differ from `scalar`.
+    /// Kernels differ from `scalar`, or could not be compared.
     #[cfg(feature = "kernel-suite")]
-    Kernels(Difference),
+    Kernels(SuiteError),
     /// The debugger did not take the text.
     Console,
 }
@@ -38,7 +38,7 @@ impl Failure {
     pub fn exit_status(&self) -> usize {
         match self {
             #[cfg(feature = "kernel-suite")]
-            Self::Kernels(_) => 1,
+            Self::Kernels(SuiteError::Different(_)) => 1,
             _ => 2,
         }
     }
@@ -56,7 +56,7 @@ impl fmt::Display for Failure {
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
-            Self::Kernels(difference) => write!(f, "kernels differ from scalar: {difference:?}"),
+            Self::Kernels(error) => error.fmt(f),
             Self::Console => write!(f, "the debugger did not take the answer"),
         }
     }
@@ -89,9 +89,9 @@ impl From<TokenizerError> for Failure {
 }
 
 #[cfg(feature = "kernel-suite")]
-impl From<Difference> for Failure {
-    fn from(difference: Difference) -> Self {
-        Self::Kernels(difference)
+impl From<SuiteError> for Failure {
+    fn from(error: SuiteError) -> Self {
+        Self::Kernels(error)
     }
 }
 

@@ -97,7 +97,7 @@ impl<'w> Attention<'w> {
     fn attend(&mut self, kernels: &Kernels, constants: &Constants, head: usize, first: usize) {
         let (n, h, d) = (self.n, self.h, self.d);
         let m = QUERY_ROWS.min(n.saturating_sub(first));
-        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n };
+        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n, out_tile_stride: 0 };
         (kernels.matmul_i8)(&scores, part(self.query, first * d, m * d), self.key, self.scores);
         let mut sums = [0; QUERY_ROWS];
         let rows = self.scores.chunks_exact_mut(n.max(1)).zip(self.probabilities.chunks_exact_mut(n.max(1)));
@@ -106,7 +106,8 @@ impl<'w> Attention<'w> {
             let scale = constants.layer.softmax.row(query, constants.key_shift, d);
             *sum = (kernels.softmax_row)(scores, self.key_scales, scale, out);
         }
-        let values = MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d };
+        let values =
+            MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d, out_tile_stride: 0 };
         (kernels.matmul_u8_i8)(&values, self.probabilities, self.value, self.wide);
         let context = self.context.chunks_exact_mut(h.max(1)).skip(first);
         for ((context, &sum), weighted) in context.zip(&sums).zip(self.wide.chunks_exact(d.max(1))).take(m) {

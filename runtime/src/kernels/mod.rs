@@ -13,6 +13,8 @@ pub mod suite;
 pub mod x86_64;
 
 /// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
+///
+/// A packed weight is tiles of 16 of its rows, and so is the output that belongs to it; each tile may lie anywhere behind the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatmulShape {
     /// Rows of input and output.
@@ -23,10 +25,12 @@ pub struct MatmulShape {
     pub k: usize,
     /// From one input row to the next.
     pub input_stride: usize,
-    /// From one weight row to the next; unused for a packed weight.
+    /// From one weight row to the next; of a packed weight, from one tile to the next.
     pub weight_stride: usize,
     /// From one output row to the next.
     pub out_stride: usize,
+    /// From one output tile to the next: 16 where tiles lie side by side; unused for a row-major weight.
+    pub out_tile_stride: usize,
 }
 
 impl MatmulShape {
@@ -35,14 +39,33 @@ impl MatmulShape {
     /// # Panics
     ///
     /// If one does not: a mistake inside the crate.
-    fn check(&self, input_len: usize, weight_len: usize, out_len: usize, packed: bool) {
-        let last =
-            |rows: usize, stride: usize, columns: usize| if rows == 0 { 0 } else { (rows - 1) * stride + columns };
-        assert!(last(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
-        let weights = if packed { self.n * self.k } else { last(self.n, self.weight_stride, self.k) };
-        assert!(weights <= weight_len, "weight shorter than its shape");
-        assert!(last(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
+    fn check(&self, input_len: usize, weight_len: usize, out_len: usize) {
+        assert!(end(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
+        assert!(end(self.n, self.weight_stride, self.k) <= weight_len, "weight shorter than its shape");
+        assert!(end(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
     }
+
+    /// The same for a packed weight, whose tiles are whole.
+    ///
+    /// # Panics
+    ///
+    /// If a row or a tile lies outside its slice, or the shape cannot be packed.
+    fn check_packed(&self, input_len: usize, weight_len: usize, out_len: usize) {
+        assert!(
+            self.n.is_multiple_of(TILE_CHANNELS) && self.k.is_multiple_of(4),
+            "packed weights are whole tiles of whole groups of 4 inputs"
+        );
+        let tiles = self.n / TILE_CHANNELS;
+        let tile = end(self.m, self.out_stride, TILE_CHANNELS);
+        assert!(end(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
+        assert!(end(tiles, self.weight_stride, TILE_CHANNELS * self.k) <= weight_len, "weight shorter than its shape");
+        assert!(end(tiles, self.out_tile_stride, tile) <= out_len, "output shorter than its shape");
+    }
+}
+
+/// Where the last of some rows ends.
+const fn end(rows: usize, stride: usize, columns: usize) -> usize {
+    if rows == 0 { 0 } else { (rows - 1).saturating_mul(stride).saturating_add(columns) }
 }
 
 /// int8 (−128..=127) × int8 (−127..=127) → exact int32. Arguments: shape, input, weight, output.
@@ -65,10 +88,12 @@ pub struct Kernels {
     pub weight_layout: WeightLayout,
     /// Row-major weights.
     pub matmul_i8: MatmulI8,
-    /// One block of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
-    pub matmul_packed_i8: MatmulI8,
-    /// Attention probabilities × values, row-major.
+    /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
+    pub matmul_packed_i8: MatmulI8,
+    /// The same for attention probabilities and packed values.
+    pub matmul_packed_u8_i8: MatmulU8,
     /// See [`scale_rows`](crate::ops::requantize::scale_rows).
     pub scale_rows: fn(tile: &mut [i32], scales: &[i32], shift: u32),
     /// See [`scale_accumulators`](crate::ops::requantize::scale_accumulators).

@@ -9,8 +9,9 @@ pub static SCALAR: Kernels = Kernels {
     name: "scalar",
     weight_layout: WeightLayout::RowMajor,
     matmul_i8,
-    matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
+    matmul_packed_i8: matmul_i8,
+    matmul_packed_u8_i8: matmul_u8_i8,
     scale_rows: requantize::scale_rows,
     scale_accumulators: requantize::scale_accumulators,
     requantize: requantize::requantize,
@@ -33,7 +34,7 @@ pub static SCALAR: Kernels = Kernels {
 ///
 /// If a slice is shorter than its shape.
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    shape.check(input.len(), weight.len(), out.len());
     matmul(shape, input, weight, out);
 }
 
@@ -43,7 +44,7 @@ fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) 
 ///
 /// If a slice is shorter than its shape.
 fn matmul_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    shape.check(input.len(), weight.len(), out.len());
     matmul(shape, input, weight, out);
 }
 

@@ -14,7 +14,7 @@ pub const ACTIVATION_INPUT_FRACTION_BITS: u32 = 12;
 /// Fraction bits of what comes out of [`activate`].
 pub const ACTIVATION_OUTPUT_FRACTION_BITS: u32 = 16;
 /// Inputs are cut to ±128, far outside what a trained BERT reaches.
-const INPUT_LIMIT: i32 = (128 << ACTIVATION_INPUT_FRACTION_BITS) - 1;
+pub(crate) const INPUT_LIMIT: i32 = (128 << ACTIVATION_INPUT_FRACTION_BITS) - 1;
 
 /// The δ of an activation, `None` where it is 0 throughout (ReLU).
 pub const fn delta_table(hidden_act: HiddenAct) -> Option<&'static [i16; 257]> {

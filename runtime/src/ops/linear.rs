@@ -171,7 +171,15 @@ impl<S: Storage> Linear<S> {
             let m = block.min(rows - row);
             let acc = part_mut(memory.acc, 0, m * TILE_CHANNELS);
             let sums = if input.group_size >= k {
-                let shape = MatmulShape { m, n, k, input_stride: k, weight_stride: k, out_stride: TILE_CHANNELS };
+                let shape = MatmulShape {
+                    m,
+                    n,
+                    k,
+                    input_stride: k,
+                    weight_stride: k,
+                    out_stride: TILE_CHANNELS,
+                    out_tile_stride: 0,
+                };
                 kernels.matmul(layout, &shape, part(input.values, row * k, m * k), weights, acc);
                 (kernels.scale_rows)(acc, part(input.scales, row, m), accumulator);
                 acc
@@ -189,6 +197,7 @@ impl<S: Storage> Linear<S> {
                         input_stride: width,
                         weight_stride: k,
                         out_stride: TILE_CHANNELS,
+                        out_tile_stride: 0,
                     };
                     let values = part(input.values, first * rows + row * width, m * width);
                     let begin = if layout == WeightLayout::RowMajor { first } else { first * TILE_CHANNELS };

@@ -5,9 +5,13 @@
 
 use core::arch::x86_64::*;
 
+use super::rows::rows;
 use crate::format::layout::WeightLayout;
 use crate::kernels::scalar::SCALAR;
-use crate::kernels::{Kernels, MatmulShape};
+use crate::kernels::{Kernels, MatmulShape, PerChannel};
+use crate::ops::average::Divisor;
+use crate::ops::layer_norm::Normalizer;
+use crate::ops::softmax::RowScale;
 
 /// Handed out by `available()` only after the CPU reported AVX2.
 pub(super) static AVX2: Kernels = Kernels {
@@ -16,8 +20,22 @@ pub(super) static AVX2: Kernels = Kernels {
     matmul_i8,
     matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
+    scale_rows,
+    scale_accumulators,
+    requantize,
+    add_residual,
+    activate_tile,
+    quantize_smoothed,
+    quantize_i16,
+    quantize_i32,
+    softmax_row,
+    average_row,
+    layer_norm_sums,
+    layer_norm,
     ..SCALAR
 };
+
+rows!("avx2", lanes_avx2);
 
 /// How sixteen bytes of a type become sixteen int16.
 trait Widen: Copy + Into<i32> {
@@ -44,13 +62,13 @@ impl Widen for u8 {
 }
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    shape.check(input.len(), weight.len(), out.len());
     // SAFETY: this table is handed out only after the CPU reported AVX2, and `check` has shown that all rows lie inside the slices.
     unsafe { matmul(shape, input, weight, out) }
 }
 
 fn matmul_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
+    shape.check(input.len(), weight.len(), out.len());
     // SAFETY: this table is handed out only after the CPU reported AVX2, and `check` has shown that all rows lie inside the slices.
     unsafe { matmul(shape, input, weight, out) }
 }

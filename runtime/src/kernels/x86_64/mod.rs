@@ -2,6 +2,9 @@
 
 use super::Kernels;
 
+mod rows;
+mod lanes_avx2;
+mod lanes_avx512;
 mod avx2;
 mod avx512vnni;
 
