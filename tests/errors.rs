@@ -9,7 +9,7 @@ use mbert_runtime::error::{ForwardError, Head};
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError, memory_bytes};
+use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError, max_tokens, memory_bytes, memory_bytes_in_passes};
 use mbert_runtime::tokenizer::TokenizerError;
 use mbert_tests::models::convert;
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
@@ -99,10 +99,14 @@ fn sequence_longer_than_the_positions_is_refused_with_both_numbers() {
 
 #[test]
 fn sequence_longer_than_the_memory_is_refused_with_both_numbers() {
-    let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&[4; 7], &[0; 7]));
-    let bytes = |tokens| memory_bytes(&Model::open(blob()).unwrap().manifest().config, tokens);
-    let expected = ForwardError::WorkspaceTooSmall { needed_bytes: bytes(7), given_bytes: bytes(6) };
-    assert_eq!(error, PipelineError::Forward(expected));
+    let config = Model::open(blob()).unwrap().manifest().config;
+    let given_bytes = memory_bytes(&config, 6);
+    // In more than one pass a few more fit.
+    let tokens = max_tokens(&config, given_bytes) + 1;
+    assert!(tokens > 6);
+    let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&vec![4; tokens], &vec![0; tokens]));
+    let needed_bytes = memory_bytes_in_passes(&config, tokens, tokens);
+    assert_eq!(error, PipelineError::Forward(ForwardError::WorkspaceTooSmall { needed_bytes, given_bytes }));
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn ids_and_types_of_different_length_are_refused() {
 #[test]
 fn workspace_that_is_too_small_tells_what_it_needs() {
     let config = Model::open(blob()).unwrap().manifest().config;
-    let needed_bytes = Workspace::bytes(&config, 9);
+    let needed_bytes = Workspace::bytes_in_passes(&config, 9, 9);
     let mut memory = vec![0; needed_bytes];
     assert!(Workspace::new(&mut memory, &config, 9).is_ok());
     let error = Workspace::new(&mut memory[1..], &config, 9).unwrap_err();
@@ -236,6 +240,8 @@ fn ten_megabytes_of_text_are_refused_at_once() {
 #[test]
 fn text_longer_than_the_memory_is_refused_with_both_numbers() {
     let error = fill_mask(blob(), 8, &"the cat ".repeat(9));
-    let expected = TokenizerError::TooManyTokens { needed_tokens: 20, given_tokens: 8 };
+    let config = Model::open(blob()).unwrap().manifest().config;
+    let given_tokens = max_tokens(&config, memory_bytes(&config, 8));
+    let expected = TokenizerError::TooManyTokens { needed_tokens: 20, given_tokens };
     assert_eq!(error, PipelineError::Tokenizer(expected));
 }

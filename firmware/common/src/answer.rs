@@ -6,6 +6,7 @@ use core::fmt::Write;
 use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
+use mbert_runtime::storage::Storage;
 use mbert_runtime::tokenizer::{CleanUp, TokenizerError};
 use mbert_runtime::trace::TraceHash;
 
@@ -25,11 +26,11 @@ const SHOWN_TOKENS: usize = 512;
 const SHOWN_FEATURES: usize = 8;
 
 /// Runs questions on the model, and says what they take.
-pub struct Runner<'m, 'a, 'w> {
+pub struct Runner<'m, 'w, S> {
     /// The model.
-    pub model: &'m Model<'a>,
+    pub model: &'m Model<S>,
     /// The model with its memory.
-    pub pipeline: Pipeline<'m, 'a, 'w>,
+    pub pipeline: Pipeline<'m, 'w, S>,
     /// Counts instructions.
     pub counter: &'static dyn InstructionCounter,
     /// Where answers go.
@@ -46,10 +47,10 @@ pub struct Cost {
     pub stack_bytes: usize,
 }
 
-impl<'m, 'a, 'w> Runner<'m, 'a, 'w> {
+impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
     fn measure<T>(
         &mut self,
-        answer: impl FnOnce(&mut Pipeline<'m, 'a, 'w>) -> Result<T, Failure>,
+        answer: impl FnOnce(&mut Pipeline<'m, 'w, S>) -> Result<T, Failure>,
     ) -> Result<(T, Cost), Failure> {
         let begin = self.counter.instructions();
         let answer = answer(&mut self.pipeline)?;
@@ -64,7 +65,7 @@ impl<'m, 'a, 'w> Runner<'m, 'a, 'w> {
 }
 
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
-pub fn fill_mask(runner: &mut Runner<'_, '_, '_>, text: &str) -> Result<Cost, Failure> {
+pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Result<Cost, Failure> {
     let mut answers: [MaskAnswer<TOP_K>; MASKS] = Default::default();
     let (masks, cost) = runner.measure(|pipeline| Ok(pipeline.fill_mask(text, &mut answers)?.len()))?;
     let answers = &answers[..masks];
@@ -83,7 +84,7 @@ pub fn fill_mask(runner: &mut Runner<'_, '_, '_>, text: &str) -> Result<Cost, Fa
     Ok(cost)
 }
 
-fn print_answers(runner: &mut Runner<'_, '_, '_>, answers: &[MaskAnswer<TOP_K>]) -> Result<(), Failure> {
+fn print_answers<S: Storage>(runner: &mut Runner<'_, '_, S>, answers: &[MaskAnswer<TOP_K>]) -> Result<(), Failure> {
     let (out, tokenizer) = (&mut runner.out, runner.model.tokenizer());
     let width = |id: u32| -> Result<usize, TokenizerError> {
         let mut width = Width::default();
@@ -117,7 +118,7 @@ fn print_answers(runner: &mut Runner<'_, '_, '_>, answers: &[MaskAnswer<TOP_K>])
 }
 
 /// Whether the second text follows the first.
-pub fn next_sentence(runner: &mut Runner<'_, '_, '_>, text: &str, pair: &str) -> Result<Cost, Failure> {
+pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pair: &str) -> Result<Cost, Failure> {
     let ([is_next, is_not_next], cost) = runner.measure(|pipeline| Ok(pipeline.next_sentence(text, pair)?))?;
     let verdict = if is_next > is_not_next { "follows" } else { "does not follow" };
     let logit = |value: i32| Fixed { value: value.into(), fraction_bits: LOGIT_FRACTION_BITS };
@@ -131,14 +132,14 @@ pub fn next_sentence(runner: &mut Runner<'_, '_, '_>, text: &str, pair: &str) ->
 }
 
 /// The last hidden states, of which the beginning is shown.
-pub fn features(runner: &mut Runner<'_, '_, '_>, text: &str) -> Result<Cost, Failure> {
+pub fn features<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Result<Cost, Failure> {
     let ((), cost) = runner.measure(|pipeline| {
         pipeline.encode(text, None)?;
         pipeline.forward(&mut ())?;
         Ok(())
     })?;
     let config = &runner.model.manifest().config;
-    let fraction_bits = runner.model.hidden_fraction_bits(config.num_hidden_layers.into());
+    let fraction_bits = runner.model.hidden_fraction_bits(config.num_hidden_layers.into())?;
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, None)?;
     let encoded = runner.pipeline.forward(&mut trace)?;

@@ -5,7 +5,7 @@ use core::fmt::Write;
 use mbert_runtime::format::header::Header;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::{Pipeline, memory_bytes};
 use static_cell::ConstStaticCell;
 
 use crate::answer::{Runner, features, fill_mask, next_sentence};
@@ -80,7 +80,7 @@ fn obey(board: Board) -> Result<(), Failure> {
     writeln!(out, "kernels {}", kernels.name)?;
     writeln!(out, "tokens {}", cost.tokens)?;
     writeln!(out, "instructions {}", cost.instructions)?;
-    writeln!(out, "workspace_bytes {}", Pipeline::bytes(&model.manifest().config, cost.tokens))?;
+    writeln!(out, "workspace_bytes {}", memory_bytes(model.config(), cost.tokens))?;
     writeln!(out, "stack_bytes {}", cost.stack_bytes)?;
     writeln!(out, "code_bytes {}", memory::code_bytes())?;
     Ok(())

@@ -6,6 +6,7 @@ use mbert_runtime::error::{FormatError, ForwardError};
 #[cfg(feature = "kernel-suite")]
 use mbert_runtime::kernels::suite::SuiteError;
 use mbert_runtime::pipeline::PipelineError;
+use mbert_runtime::storage::Unreadable;
 use mbert_runtime::tokenizer::TokenizerError;
 
 use crate::command::COMMAND_BYTES;
@@ -79,6 +80,12 @@ impl From<PipelineError> for Failure {
 impl From<ForwardError> for Failure {
     fn from(error: ForwardError) -> Self {
         Self::Pipeline(error.into())
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(error: Unreadable) -> Self {
+        Self::Pipeline(ForwardError::from(error).into())
     }
 }
 

@@ -13,6 +13,8 @@
 //! the same. What must stay between two of them is the residual stream alone. Attention takes no part in it: a value's
 //! scale is taken over all tokens, so all are needed at once, and what more passes could save there is little.
 
+use core::fmt;
+
 use bytemuck::Pod;
 
 use crate::config::BertConfig;
@@ -27,13 +29,22 @@ pub(crate) const QUERY_ROWS: usize = 8;
 const ALIGNMENT: usize = 8;
 
 /// Scratch memory for one sequence.
-#[derive(Debug)]
 pub struct Workspace<'w> {
     pub(crate) residual: &'w mut [i16],
     /// What each stage divides for itself.
     pub(crate) arena: &'w mut [u8],
     pub(crate) seq_len: usize,
     passes: usize,
+}
+
+impl fmt::Debug for Workspace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The memory itself would fill pages.
+        f.debug_struct("Workspace")
+            .field("seq_len", &self.seq_len)
+            .field("passes", &self.passes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'w> Workspace<'w> {
