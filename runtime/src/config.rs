@@ -75,7 +75,10 @@ impl core::error::Error for ConfigOutOfRange {}
 impl BertConfig {
     /// Channels of one attention head.
     pub const fn head_dim(&self) -> usize {
-        self.hidden_size as usize / self.num_attention_heads as usize
+        match self.num_attention_heads {
+            0 => 0,
+            heads => self.hidden_size as usize / heads as usize,
+        }
     }
 
     /// Checks that every field is in the range in which the integer arithmetic cannot overflow.

@@ -71,9 +71,9 @@ impl<'w> Attention<'w> {
                 QUERY => (&mut self.query, &mut self.query_scales),
                 _ => (&mut self.key, &mut self.key_scales),
             };
-            let rows = out.chunks_exact_mut(d).zip(self.wide.chunks_exact(d));
-            for ((out, wide), scale) in rows.zip(scales.iter_mut()) {
-                *scale = (kernels.quantize_i32)(wide, out);
+            let mut wide = self.wide.chunks_exact(d);
+            for (out, scale) in out.chunks_exact_mut(d).zip(scales.iter_mut()) {
+                *scale = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
             }
             if part == QUERY {
                 return 0;
@@ -82,9 +82,9 @@ impl<'w> Attention<'w> {
             self.key_scales.iter_mut().for_each(|scale| *scale <<= shift);
             return shift;
         }
-        let channels = self.value.chunks_exact_mut(n).zip(self.wide.chunks_exact(n));
-        for ((out, wide), scale) in channels.zip(self.value_scales.iter_mut()) {
-            let largest = (kernels.quantize_i32)(wide, out);
+        let mut wide = self.wide.chunks_exact(n);
+        for (out, scale) in self.value.chunks_exact_mut(n).zip(self.value_scales.iter_mut()) {
+            let largest = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
             // Normalised first, so that small values keep their bits.
             let shift = normalizing_shift(largest);
             let scaled = rounding_multiply_high(largest << shift, constants.layer.value_multiplier);

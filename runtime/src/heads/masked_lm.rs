@@ -223,7 +223,7 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
         match stage {
             Stage::Input => {
                 let (residual, positions) = (self.residual, self.positions);
-                let row = |index: usize| residual.chunks_exact(h).nth(*positions.get(index)?);
+                let row = |index: usize| residual.get(positions.get(index)? * h..)?.get(..h);
                 model.values(model.offset(SectionKind::TransformInput, 0), h, |smoothing: &[i16]| {
                     rows.quantize(|index, out| {
                         (kernels.quantize_smoothed)(row(index).unwrap_or_default(), smoothing, out)

@@ -34,32 +34,27 @@ pub struct MatmulShape {
 }
 
 impl MatmulShape {
-    /// Asserts that every row lies inside its slice: what the instruction-set files rely on.
-    ///
-    /// # Panics
-    ///
-    /// If one does not: a mistake inside the crate.
-    fn check(&self, input_len: usize, weight_len: usize, out_len: usize) {
-        assert!(end(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
-        assert!(end(self.n, self.weight_stride, self.k) <= weight_len, "weight shorter than its shape");
-        assert!(end(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
+    /// Whether every row lies inside its slice: what the instruction-set files rely on, which do nothing otherwise. It is a mistake
+    /// inside the crate, found by debug builds, if one does not.
+    fn fits(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
+        let fits = end(self.m, self.input_stride, self.k) <= input_len
+            && end(self.n, self.weight_stride, self.k) <= weight_len
+            && end(self.m, self.out_stride, self.n) <= out_len;
+        debug_assert!(fits, "a slice is shorter than {self:?}");
+        fits
     }
 
     /// The same for a packed weight, whose tiles are whole.
-    ///
-    /// # Panics
-    ///
-    /// If a row or a tile lies outside its slice, or the shape cannot be packed.
-    fn check_packed(&self, input_len: usize, weight_len: usize, out_len: usize) {
-        assert!(
-            self.n.is_multiple_of(TILE_CHANNELS) && self.k.is_multiple_of(4),
-            "packed weights are whole tiles of whole groups of 4 inputs"
-        );
+    fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
-        assert!(end(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
-        assert!(end(tiles, self.weight_stride, TILE_CHANNELS * self.k) <= weight_len, "weight shorter than its shape");
-        assert!(end(tiles, self.out_tile_stride, tile) <= out_len, "output shorter than its shape");
+        let fits = self.n.is_multiple_of(TILE_CHANNELS)
+            && self.k.is_multiple_of(4)
+            && end(self.m, self.input_stride, self.k) <= input_len
+            && end(tiles, self.weight_stride, TILE_CHANNELS.saturating_mul(self.k)) <= weight_len
+            && end(tiles, self.out_tile_stride, tile) <= out_len;
+        debug_assert!(fits, "a slice is shorter than {self:?}, or it cannot be packed");
+        fits
     }
 }
 
@@ -128,18 +123,12 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Multiplies by one tile of weights in the given layout.
-    ///
-    /// # Panics
-    ///
-    /// If the layout is neither row-major nor this table's own.
+    /// Multiplies by one tile of weights in the given layout: row-major, or this table's own, of which
+    /// [`check_layout`](crate::model::Model::check_layout) has made sure.
     pub fn matmul(&self, layout: WeightLayout, shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-        if layout == WeightLayout::RowMajor {
-            (self.matmul_i8)(shape, input, weight, out);
-        } else {
-            assert!(layout == self.weight_layout, "packed for other kernels");
-            (self.matmul_packed_i8)(shape, input, weight, out);
-        }
+        debug_assert!(self.reads(layout), "packed for other kernels");
+        let matmul = if layout == WeightLayout::RowMajor { self.matmul_i8 } else { self.matmul_packed_i8 };
+        matmul(shape, input, weight, out);
     }
 
     /// Whether these kernels read weights in this layout.

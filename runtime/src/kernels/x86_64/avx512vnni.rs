@@ -40,20 +40,26 @@ pub(super) static AVX512VNNI: Kernels = Kernels {
 rows!("avx512f,avx512bw,avx512vl,avx512vnni", lanes_avx512);
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len());
+    if !shape.fits(input.len(), weight.len(), out.len()) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check` has shown that all rows lie inside the slices.
     unsafe { row_major(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
 fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check_packed(input.len(), weight.len(), out.len());
+    if !shape.fits_packed(input.len(), weight.len(), out.len()) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check_packed` has shown that all rows and tiles lie
     // inside the slices.
     unsafe { packed::<true>(shape, input.as_ptr().cast(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
 fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
-    shape.check_packed(input.len(), weight.len(), out.len());
+    if !shape.fits_packed(input.len(), weight.len(), out.len()) {
+        return;
+    }
     // SAFETY: this table is handed out only after the CPU reported these features, and `check_packed` has shown that all rows and tiles lie
     // inside the slices.
     unsafe { packed::<false>(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
