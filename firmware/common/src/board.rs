@@ -9,6 +9,8 @@ use mbert_runtime::pipeline::{Pipeline, memory_bytes};
 use static_cell::ConstStaticCell;
 
 use crate::answer::{Runner, features, fill_mask, next_sentence};
+#[cfg(feature = "kernel-suite")]
+use crate::bench::bench;
 use crate::command::{COMMAND_BYTES, Command};
 use crate::counter::InstructionCounter;
 #[cfg(feature = "kernel-suite")]
@@ -58,10 +60,12 @@ fn obey(board: Board) -> Result<(), Failure> {
     static LINE: ConstStaticCell<[u8; COMMAND_BYTES]> = ConstStaticCell::new([0; COMMAND_BYTES]);
     let line = semihosting::command_line(LINE.take()).ok_or(Failure::CommandTooLong)?;
     let command = Command::parse(line)?;
-    let out = Console::out();
+    let mut out = Console::out();
     #[cfg(feature = "kernel-suite")]
-    if let Command::KernelSuite = command {
-        return kernel_suite(out, board.counter, board.workspace);
+    match command {
+        Command::KernelSuite => return kernel_suite(&mut out, board.counter, board.workspace),
+        Command::KernelBench => return bench(&mut out, board.counter, board.workspace),
+        _ => {}
     }
     let model = Model::open(blob_in(board.model))?;
     // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
@@ -74,7 +78,7 @@ fn obey(board: Board) -> Result<(), Failure> {
         Command::NextSentence { text, pair } => next_sentence(&mut runner, text, pair)?,
         Command::Features { text } => features(&mut runner, text)?,
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite => return Ok(()),
+        Command::KernelSuite | Command::KernelBench => return Ok(()),
     };
     let out = &mut runner.out;
     writeln!(out, "kernels {}", kernels.name)?;
@@ -95,7 +99,7 @@ fn blob_in(region: &[u8]) -> &[u8] {
 }
 
 #[cfg(feature = "kernel-suite")]
-fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
+fn kernel_suite(out: &mut Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     for kernels in mbert_runtime::kernels::available() {
         let compared = mbert_runtime::kernels::suite::run(kernels, memory)?;
         writeln!(out, "kernels {}: {compared} calls, all equal to scalar", kernels.name)?;

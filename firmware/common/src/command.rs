@@ -32,6 +32,9 @@ pub enum Command<'a> {
     /// Whether the kernels of this CPU give the bits of the scalar ones.
     #[cfg(feature = "kernel-suite")]
     KernelSuite,
+    /// What the kernels take.
+    #[cfg(feature = "kernel-suite")]
+    KernelBench,
 }
 
 impl<'a> Command<'a> {
@@ -50,6 +53,8 @@ impl<'a> Command<'a> {
             (Some("features"), Some(text), None, _) => Ok(Self::Features { text }),
             #[cfg(feature = "kernel-suite")]
             (Some("kernel-suite"), None, _, _) => Ok(Self::KernelSuite),
+            #[cfg(feature = "kernel-suite")]
+            (Some("kernel-bench"), None, _, _) => Ok(Self::KernelBench),
             _ => Err(Failure::UnknownCommand),
         }
     }

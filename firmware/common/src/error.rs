@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
             Self::NotUtf8 { offset_bytes } => write!(f, "the command is not UTF-8 from byte {offset_bytes} on"),
             Self::UnknownCommand => {
                 write!(f, "unknown command: fill-mask TEXT, next-sentence A B or features TEXT")?;
-                if cfg!(feature = "kernel-suite") { write!(f, ", or kernel-suite") } else { Ok(()) }
+                if cfg!(feature = "kernel-suite") { write!(f, ", or kernel-suite or kernel-bench") } else { Ok(()) }
             }
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),

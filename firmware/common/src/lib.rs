@@ -5,6 +5,8 @@
 #![no_std]
 
 mod answer;
+#[cfg(feature = "kernel-suite")]
+mod bench;
 mod board;
 mod command;
 pub mod counter;
