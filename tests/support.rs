@@ -1,6 +1,9 @@
 //! Finds and loads the fixtures that the tests share.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+
+use mbert_runtime::storage::{Storage, Unreadable};
 
 pub mod geometry;
 pub mod models;
@@ -38,4 +41,37 @@ pub fn splitmix64(seed: u64, k: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+/// A section in memory that counts how often it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct CountedSection<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Reads so far.
+    pub reads: &'a Cell<u64>,
+}
+
+impl Storage for CountedSection<'_> {
+    fn bytes(&self) -> u64 {
+        self.bytes.bytes()
+    }
+
+    fn section(&self, offset: u32, bytes: u32) -> Self {
+        Self { bytes: self.bytes.section(offset, bytes), ..*self }
+    }
+
+    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        Storage::read(&self.bytes, offset)
+    }
+
+    fn window_bytes(&self) -> usize {
+        self.bytes.window_bytes()
+    }
+
+    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        self.bytes.view(offset, bytes, show)
+    }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Limits (checked by the converter and again when a blob is opened): see [`BertConfig::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BertConfig {
     /// Entries of the vocabulary and rows of the word embeddings.
     pub vocab_size: u32,
@@ -27,6 +28,7 @@ pub struct BertConfig {
 
 /// The feed-forward activation. All are `max(x, 0) − δ(|x|)` with a δ that the blob carries as a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum HiddenAct {
     /// The erf form.
     Gelu,
@@ -52,6 +54,7 @@ impl HiddenAct {
 
 /// A field of [`BertConfig`] that lies outside what the runtime computes exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConfigOutOfRange {
     /// The field's Hugging Face name.
     pub field: &'static str,
@@ -73,7 +76,7 @@ impl core::fmt::Display for ConfigOutOfRange {
 impl core::error::Error for ConfigOutOfRange {}
 
 impl BertConfig {
-    /// Channels of one attention head.
+    /// Channels of one attention head; 0 if there are none.
     pub const fn head_dim(&self) -> usize {
         match self.num_attention_heads {
             0 => 0,
@@ -97,8 +100,8 @@ impl BertConfig {
         range("num_hidden_layers", u32::from(self.num_hidden_layers), 1, 255)?;
         range("num_attention_heads", u32::from(self.num_attention_heads), 1, hidden_size)?;
         let heads = u32::from(self.num_attention_heads);
-        if hidden_size % heads != 0 {
-            let max = (1..heads).rev().find(|h| hidden_size % h == 0).unwrap_or(1);
+        if !hidden_size.is_multiple_of(heads) {
+            let max = (1..heads).rev().find(|&heads| hidden_size.is_multiple_of(heads)).unwrap_or(1);
             return Err(ConfigOutOfRange { field: "num_attention_heads", value: heads, min: 1, max });
         }
         range("intermediate_size", u32::from(self.intermediate_size), 1, 16384)?;

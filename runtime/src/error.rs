@@ -9,6 +9,7 @@ use crate::storage::Unreadable;
 
 /// Why a model blob was refused. Nothing is read from a blob that failed to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FormatError {
     /// Shorter than a header: not a blob, or an empty flash region.
@@ -208,6 +209,7 @@ impl From<ConfigOutOfRange> for FormatError {
 
 /// Why a sequence could not be run through the model. The next sequence works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ForwardError {
     /// No token at all.
@@ -269,6 +271,7 @@ pub enum ForwardError {
 
 /// A part of the model beyond the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Head {
     /// `pooler`: the first token through a linear layer and tanh.
     Pooler,

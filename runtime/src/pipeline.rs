@@ -36,6 +36,7 @@ use crate::trace::Observer;
 
 /// Why a question was not answered. The next question works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PipelineError {
     /// The text could not be tokenized, or is too long.

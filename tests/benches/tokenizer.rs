@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use mbert::convert::vocab::{build_vocabulary, parse_vocab_txt};
 use mbert_runtime::config::TokenizerConfig;
-use mbert_runtime::storage::{BlockCache, BlockSource, Storage, Unreadable};
+use mbert_runtime::storage::{BlockCache, BlockSource};
 use mbert_runtime::tokenizer::{Encoding, Offsets, Tokenizer, Truncation, Vocab};
-use mbert_tests::shared;
+use mbert_tests::{CountedSection, shared};
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -78,28 +78,15 @@ fn config_of(tokens: &[&str], do_lower_case: bool) -> TokenizerConfig {
     }
 }
 
-/// A section that counts what is read of it, and a device of the same bytes.
-struct Section<'a> {
-    bytes: &'a [u8],
-    reads: &'a Cell<u64>,
-}
+/// A device in memory.
+#[derive(Debug)]
+struct Device<'a>(&'a [u8]);
 
-impl Storage for Section<'_> {
-    fn bytes(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
-        self.reads.set(self.reads.get() + 1);
-        self.bytes.read(offset)
-    }
-}
-
-impl BlockSource for Section<'_> {
+impl BlockSource for Device<'_> {
     type Error = ();
 
     fn read(&mut self, offset: u32, buffer: &mut [u8]) -> Result<(), ()> {
-        buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+        buffer.copy_from_slice(&self.0[offset as usize..][..buffer.len()]);
         Ok(())
     }
 }
@@ -110,7 +97,7 @@ fn costs(lines: &[String], tokens: &[&str]) {
     println!("vocabulary: {} bytes for {} tokens", bytes.len(), tokens.len());
 
     let reads = Cell::new(0);
-    let counted = Tokenizer::new(Vocab::open(Section { bytes, reads: &reads }).unwrap(), config).unwrap();
+    let counted = Tokenizer::new(Vocab::open(CountedSection { bytes, reads: &reads }).unwrap(), config).unwrap();
     reads.set(0);
     let mut count = 0_u64;
     lines.iter().for_each(|line| counted.tokens(line, |_| count += 1).unwrap());
@@ -122,13 +109,13 @@ fn costs(lines: &[String], tokens: &[&str]) {
     );
 
     let size = bytes.len() as u32;
-    let cache: BlockCache<_, 8, 512> = BlockCache::new(Section { bytes, reads: &reads }, size);
+    let cache: BlockCache<_, 8, 512> = BlockCache::new(Device(bytes), size);
     let streamed = Tokenizer::new(Vocab::open(cache.section(0, size)).unwrap(), config).unwrap();
-    let before = cache.blocks_read();
+    let before = cache.bytes_read();
     lines.iter().for_each(|line| streamed.tokens(line, |_| ()).unwrap());
     println!(
         "  on a device, with a cache of 8 blocks of 512 bytes: {:.2} blocks per token",
-        (cache.blocks_read() - before) as f64 / count as f64
+        (cache.bytes_read() - before) as f64 / 512.0 / count as f64
     );
 }
 

@@ -8,16 +8,21 @@
 //! scalar value after the other: its two table crates, pinned in `Cargo.toml`, and the standard library. Where these
 //! follow different versions of Unicode, so do the tables.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical};
 
-/// Characters per block of the class table.
-const BLOCK: u32 = 64;
-/// The class table's index ends here; what lies above are a few long ranges.
-const INDEX_END: u32 = 0x3_0000;
+/// Characters per block of the class table, and blocks per row.
+const BLOCK: usize = 32;
+const ROW: usize = 8;
+/// The class table's index ends here; what lies above is rare and searched for.
+const INDEX_END: u32 = 0x1_0000;
+/// The longest gap, in characters, between two that decompose and share a run.
+const GAP: u32 = 2;
+/// Set in the last part of a decomposition.
+const LAST_PART: u32 = 1 << 31;
 
 const CLASS_NAMES: [(&str, &str); 8] = [
     (
@@ -50,7 +55,7 @@ fn tables() -> String {
          //! | lower case, whitespace | the standard library | {major}.{minor}.{patch} |\n"
     );
     classes(&mut out);
-    combining_classes(&mut out);
+    combining_orders(&mut out);
     decompositions(&mut out);
     lower_case(&mut out);
     out
@@ -99,66 +104,62 @@ fn classes(out: &mut String) {
     // A surrogate is no scalar value; it is never looked up.
     let of = |code| char::from_u32(code).map_or(0, class);
     let mut combinations = vec![0_u8];
-    let mut blocks: Vec<Vec<u8>> = Vec::new();
-    let mut index = Vec::new();
-    for block in 0..INDEX_END / BLOCK {
-        let numbers: Vec<u8> = (block * BLOCK..(block + 1) * BLOCK)
-            .map(|code| {
-                let class = of(code);
-                let known = combinations.iter().position(|&c| c == class).unwrap_or_else(|| {
-                    combinations.push(class);
-                    combinations.len() - 1
-                });
-                u8::try_from(known).unwrap()
-            })
-            .collect();
-        let nibbles: Vec<u8> = numbers.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect();
-        let known = blocks.iter().position(|b| *b == nibbles).unwrap_or_else(|| {
-            blocks.push(nibbles);
-            blocks.len() - 1
-        });
-        index.push(u8::try_from(known).unwrap());
-    }
+    let mut numbers: Vec<u8> = (0..INDEX_END).map(|code| number_of(&mut combinations, of(code))).collect();
     assert!(combinations.len() <= 16, "a class number must fit a nibble");
     combinations.resize(16, 0);
+    numbers = numbers.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect();
+    let (mut blocks, mut rows) = (Vec::new(), Vec::new());
+    let index: Vec<u8> = numbers.chunks(BLOCK / 2).map(|block| number_of(&mut blocks, block)).collect();
+    let index: Vec<u8> = index.chunks(ROW).map(|row| number_of(&mut rows, row.to_vec())).collect();
 
-    let mut ranges: Vec<(u32, u32, u8)> = Vec::new();
-    for code in INDEX_END..=u32::from(char::MAX) {
-        let class = of(code);
-        match ranges.last_mut() {
-            Some((_, last, known)) if *known == class && *last + 1 == code => *last = code,
-            _ if class != 0 => ranges.push((code, code, class)),
-            _ => {}
-        }
-    }
     let ascii: Vec<u8> = (0..128).map(of).collect();
     table(out, "The classes of ASCII.", "ASCII_CLASSES", "u8", &ascii);
-    table(out, "The combinations of classes that occur.", "CLASS_COMBINATIONS", "u8", &combinations);
-    table(out, "Block of each 64 characters below `CLASS_INDEX_END`.", "CLASS_INDEX", "u8", &index);
-    writeln!(out, "\n/// Where `CLASS_INDEX` ends.\npub const CLASS_INDEX_END: u32 = {INDEX_END:#x};").unwrap();
-    let blocks: Vec<u8> = blocks.concat();
-    table(out, "Combination numbers, a nibble each, the even character low.", "CLASS_BLOCKS", "u8", &blocks);
-    let meaning = "First, last and classes of the ranges at and above `CLASS_INDEX_END`.";
-    table(out, meaning, "CLASS_RANGES", "(u32, u32, u8)", &ranges);
+    table(out, "The combinations of classes that occur below U+10000.", "CLASS_COMBINATIONS", "u8", &combinations);
+    table(out, "Row of each 256 characters below U+10000.", "CLASS_INDEX", "u8", &index);
+    table(out, "Block of each 32 characters of a row.", "CLASS_ROWS", "[u8; 8]", &rows);
+    let meaning = "Combination numbers, a nibble each, the even character low.";
+    table(out, meaning, "CLASS_BLOCKS", "[u8; 16]", &blocks);
+    let above = (INDEX_END..=char::MAX.into()).map(|code| (code, u32::from(of(code))));
+    let meaning = "Where the classes change from U+10000 on: `first << 8 | classes`.";
+    table(out, meaning, "CLASSES_ABOVE", "u32", &changes(8, above));
 }
 
-fn combining_classes(out: &mut String) {
-    let mut boundaries = vec![0_u32];
-    for c in scalars() {
-        let class = u32::from(canonical_combining_class(decomposition(c)[0]));
-        if boundaries.last().unwrap() & 0xFF != class {
-            boundaries.push(u32::from(c) << 8 | class);
+/// The number of an entry in a list, to which it is added if it is new.
+fn number_of<T: PartialEq>(list: &mut Vec<T>, entry: T) -> u8 {
+    let known = list.iter().position(|known| *known == entry).unwrap_or_else(|| {
+        list.push(entry);
+        list.len() - 1
+    });
+    u8::try_from(known).unwrap()
+}
+
+/// `first << bits | value` wherever the value changes.
+fn changes(bits: u32, values: impl Iterator<Item = (u32, u32)>) -> Vec<u32> {
+    let (mut changes, mut latest) = (Vec::new(), None);
+    for (code, value) in values {
+        if latest.replace(value) != Some(value) {
+            assert!(value < 1 << bits && code < 1 << (32 - bits));
+            changes.push(code << bits | value);
         }
     }
-    let meaning = "Where the combining class (of the decomposition's first character) changes: `first << 8 | class`.";
-    table(out, meaning, "COMBINING_CLASSES", "u32", &boundaries);
+    changes
+}
 
+/// All that matters of a combining class is which of the classes of characters that stay it is, or lies between.
+fn combining_orders(out: &mut String) {
     let kept =
         scalars().filter(|&c| class(c) & 0b111 == 0 && canonical_combining_class(c) != 0 && !c.is_mark_nonspacing());
-    let classes: std::collections::BTreeSet<u8> = kept.map(canonical_combining_class).collect();
-    let classes: Vec<u8> = classes.into_iter().collect();
+    let kept: BTreeSet<u8> = kept.map(canonical_combining_class).collect();
+    let nonstarters = scalars().filter_map(|c| match canonical_combining_class(decomposition(c)[0]) {
+        0 => None,
+        class => Some((c.into(), 2 * kept.range(..class).count() as u32 + u32::from(kept.contains(&class)))),
+    });
+    let meaning = "Where the place in canonical order changes among nonstarters (that of the decomposition's first character): \
+                   `first << 8 | place`.\n///\n/// A place is odd for the `KEPT_CLASSES` combining classes of characters that stay \
+                   where accents are stripped, and even for all that lie between two of them.";
+    table(out, meaning, "COMBINING_ORDERS", "u32", &changes(8, nonstarters));
     let meaning = "Combining classes other than 0 of characters that stay where accents are stripped.";
-    table(out, meaning, "KEPT_COMBINING_CLASSES", "u8", &classes);
+    writeln!(out, "\n/// {meaning}\npub const KEPT_CLASSES: usize = {};", kept.len()).unwrap();
 }
 
 /// Decompositions without their Mn characters.
@@ -166,15 +167,13 @@ fn combining_classes(out: &mut String) {
 /// Only these are needed: a dropped character that is not the first of its decomposition has no effect, neither on
 /// the order of the kept ones nor on their offsets.
 fn decompositions(out: &mut String) {
-    let (mut keys, mut values, mut sequences) = (Vec::new(), Vec::new(), Vec::<[u32; 3]>::new());
-    let mut supplementary = Vec::new();
-    let mut ideographs = Vec::new();
+    let (mut places, mut values, mut parts_table) = (Vec::new(), Vec::<u16>::new(), Vec::<u32>::new());
     for c in scalars().filter(|c| !('\u{AC00}'..='\u{D7A3}').contains(c)) {
         let parts = decomposition(c);
         if parts == [c] {
             continue;
         }
-        let kept: Vec<u32> = parts.iter().filter(|c| !c.is_mark_nonspacing()).map(|&c| u32::from(c)).collect();
+        let mut kept: Vec<u32> = parts.iter().filter(|c| !c.is_mark_nonspacing()).map(|&c| u32::from(c)).collect();
         if canonical_combining_class(parts[0]) != 0 {
             assert!(kept.is_empty(), "a decomposing nonstarter is dropped whole");
             continue;
@@ -185,67 +184,59 @@ fn decompositions(out: &mut String) {
         assert!(starters > 0 || kept.is_empty(), "kept nonstarters follow a kept starter");
         let splits_words = |code: &&u32| class(char::from_u32(**code).unwrap()) & 0b110 != 0;
         assert!(kept.len() == 1 || !kept.iter().any(|code| splits_words(&code)), "a part of several splits no word");
-        if (0x2_F800..0x2_FA1E).contains(&u32::from(c)) {
-            assert_eq!(ideographs.len(), c as usize - 0x2_F800);
-            ideographs.push(kept[0]);
-            assert_eq!(kept.len(), 1);
-            continue;
+        let code = u32::from(c);
+        if let Some(&(before, _)) = places.last()
+            && code - before <= 1 + GAP
+        {
+            values.extend((before + 1..code).map(|_| 0));
         }
-        let value = match kept[..] {
+        places.push((code, (values.len() as u32).wrapping_sub(code) % (1 << 14)));
+        values.push(match kept[..] {
             [] => 0,
-            [one] if one < 0xD800 || (0xE000..0x1_0000).contains(&one) => one,
-            _ => {
-                let mut sequence = [0; 3];
-                sequence[..kept.len()].copy_from_slice(&kept);
-                sequences.push(sequence);
-                0xD800 + u32::try_from(sequences.len() - 1).unwrap()
+            [one] if one < 0xD800 || (0xE000..0x1_0000).contains(&one) => one as u16,
+            [.., ref mut last] => {
+                *last |= LAST_PART;
+                let known = parts_table.windows(kept.len()).position(|known| known == kept);
+                let at = known.unwrap_or_else(|| {
+                    parts_table.extend(&kept);
+                    parts_table.len() - kept.len()
+                });
+                assert!(at < 0x800);
+                0xD800 + at as u16
             }
-        };
-        match u16::try_from(u32::from(c)) {
-            Ok(key) => {
-                keys.push(key);
-                values.push(u16::try_from(value).unwrap());
-            }
-            Err(_) => supplementary.push((u32::from(c), u16::try_from(value).unwrap())),
-        }
+        });
     }
-    table(out, "Characters below U+10000 that decompose, Hangul syllables apart.", "DECOMPOSED", "u16", &keys);
-    let meaning = "What is kept of each; 0 for nothing, 0xD800 + n for `KEPT_SEQUENCES[n]`.";
+    assert!(values.len() < 1 << 14);
+    let meaning = "Characters that decompose, Hangul syllables apart: how far, modulo 2¹⁴, their places in `KEPT` lie above \
+                   them, wherever that changes: `first << 14 | distance`.";
+    table(out, meaning, "DECOMPOSED", "u32", &changes(14, places.into_iter()));
+    let meaning = "What is kept of each; 0 for nothing, 0xD800 + n for `KEPT_PARTS` from n on.";
     table(out, meaning, "KEPT", "u16", &values);
-    table(out, "The same above U+FFFF.", "DECOMPOSED_SUPPLEMENTARY", "(u32, u16)", &supplementary);
-    let meaning = "Kept parts that are several or lie above U+FFFF, padded with 0.";
-    table(out, meaning, "KEPT_SEQUENCES", "[u32; 3]", &sequences);
-    let meaning = "What the compatibility ideographs from U+2F800 on decompose to.";
-    table(out, meaning, "COMPATIBILITY_IDEOGRAPHS", "u32", &ideographs);
+    let meaning = "Kept parts that are several or lie above U+FFFF; the last of each has `LAST_PART` set.";
+    table(out, meaning, "KEPT_PARTS", "u32", &parts_table);
+    writeln!(out, "\n/// Marks the last part of a decomposition.\npub const LAST_PART: u32 = {LAST_PART:#x};").unwrap();
 }
 
 fn lower_case(out: &mut String) {
-    // Runs of characters a constant step apart that all lie equally far from their lower case.
-    let mut runs: Vec<(u32, u32, u32, i32)> = Vec::new();
-    let mut mapped: BTreeMap<u32, i32> = BTreeMap::new();
+    let mut distances: Vec<u16> = Vec::new();
+    let mut numbers = Vec::new();
     for c in scalars() {
         let lower: Vec<char> = c.to_lowercase().collect();
         if c == '\u{130}' {
             assert_eq!(lower, ['i', '\u{307}']);
         } else if lower != [c] {
             assert_eq!(lower.len(), 1);
-            mapped.insert(c.into(), lower[0] as i32 - c as i32);
+            let (code, lower) = (u32::from(c), u32::from(lower[0]));
+            assert_eq!(lower >> 16, code >> 16, "lower case does not leave its plane");
+            let distance = (lower as u16).wrapping_sub(code as u16);
+            numbers.push((code, number_of(&mut distances, distance).into()));
         }
     }
-    for (&code, &distance) in &mapped {
-        match runs.last_mut() {
-            Some((first, last, step, known)) if *known == distance => match code - *last {
-                gap @ (1 | 2) if *first == *last || *step == gap => {
-                    *step = gap;
-                    *last = code;
-                }
-                _ => runs.push((code, code, 1, distance)),
-            },
-            _ => runs.push((code, code, 1, distance)),
-        }
-    }
-    let meaning = "First, last, step and distance of the characters that have a lower case, U+0130 apart.";
-    table(out, meaning, "LOWER_CASE", "(u32, u32, u32, i32)", &runs);
+    let meaning = "Characters that have a lower case, U+0130 apart: the number of their distance wherever that changes: \
+                   `first << 8 | number`.";
+    table(out, meaning, "LOWER_CASE", "u32", &changes(8, numbers.into_iter()));
+    let meaning = "How far the lower case lies above a character, modulo 2¹⁶ and within the plane.";
+    table(out, meaning, "LOWER_CASE_DISTANCES", "u16", &distances);
 }
 
 fn table<T: std::fmt::Debug>(out: &mut String, meaning: &str, name: &str, element: &str, values: &[T]) {

@@ -6,7 +6,8 @@ use mbert_runtime::tokenizer::{CleanUp, Tokenizer, TokenizerError, Vocab, VocabE
 use super::reference::{Both, vocabulary_of};
 use super::{MULTILINGUAL, ntrex};
 
-/// A device in memory that fails after a number of blocks.
+/// A device in memory that fails after a number of reads.
+#[derive(Debug)]
 struct Device<'a> {
     bytes: &'a [u8],
     blocks_left: usize,
@@ -41,7 +42,7 @@ fn news_in_129_languages_costs_less_than_6_blocks_per_token_through_a_cache_of_4
         assert_eq!(found, expected, "{line}");
         tokens += found.len();
     }
-    let blocks = ((cache.bytes_read() - bytes_before) / 512) as f64 / tokens as f64;
+    let blocks = (cache.bytes_read() - bytes_before) as f64 / 512.0 / tokens as f64;
     println!("{blocks:.2} blocks of 512 bytes per token");
     assert!(blocks < 6.0);
 }

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 
 use mbert::convert::vocab::build_vocabulary;
-use mbert_runtime::storage::{Storage, Unreadable};
 use mbert_runtime::tokenizer::vocab::MAX_REREAD_BYTES;
 use mbert_runtime::tokenizer::{CleanUp, Tokenizer, Vocab};
+use mbert_tests::CountedSection;
 use proptest::prelude::*;
 
 use super::MULTILINGUAL;
@@ -50,40 +50,10 @@ proptest! {
     }
 }
 
-/// A section that counts what is read of it.
-#[derive(Clone, Copy)]
-struct Counted<'a> {
-    section: &'a [u8],
-    reads: &'a Cell<usize>,
-}
-
-impl Storage for Counted<'_> {
-    fn bytes(&self) -> u64 {
-        self.section.len() as u64
-    }
-
-    fn section(&self, offset: u32, bytes: u32) -> Self {
-        Self { section: self.section.section(offset, bytes), ..*self }
-    }
-
-    fn window_bytes(&self) -> usize {
-        self.section.window_bytes()
-    }
-
-    fn view<R>(&self, offset: u32, bytes: usize, show: impl FnOnce(&[u8]) -> R) -> Result<R, Unreadable> {
-        self.section.view(offset, bytes, show)
-    }
-
-    fn read<const N: usize>(&self, offset: u32) -> Result<[u8; N], Unreadable> {
-        self.reads.set(self.reads.get() + 1);
-        self.section.read(offset)
-    }
-}
-
 /// Reads for each byte of a text, at most and on average.
 fn reads_per_byte(both: &Both, words: &[String]) -> (f64, f64) {
     let reads = Cell::new(0);
-    let counted = Counted { section: &both.section, reads: &reads };
+    let counted = CountedSection { bytes: &both.section, reads: &reads };
     let tokenizer = Tokenizer::new(Vocab::open(counted).unwrap(), both.config).unwrap();
     let (mut most, mut all, mut bytes) = (0_f64, 0, 0);
     for word in words {

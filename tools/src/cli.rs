@@ -37,6 +37,8 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Fill in and judge sentences in many languages.
     Demo(DemoArgs),
+    /// Write the image of an SD card that holds a model, for a board that reads it from there.
+    SdImage(SdImageArgs),
     /// Compare a model with its float checkpoint on the same inputs.
     Compare(CompareArgs),
     /// Measure how well a model predicts text, beside its float checkpoint.
@@ -280,6 +282,17 @@ pub struct DemoArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mbert sd-image`.
+#[derive(Debug, Args)]
+pub struct SdImageArgs {
+    /// Model file, or a built-in model: small or tiny.
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+    /// File to write; its size is a power of two.
+    #[arg(short, long, value_name = "CARD.img")]
+    pub output: PathBuf,
 }
 
 /// What is predicted.

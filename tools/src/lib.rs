@@ -9,6 +9,7 @@ pub mod features;
 pub mod next_sentence;
 pub mod tokenize;
 pub mod demo;
+pub mod sd_image;
 pub mod compare;
 pub mod eval;
 pub mod reference;

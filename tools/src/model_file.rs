@@ -91,6 +91,11 @@ impl ModelFile {
         Ok(Self { bytes: Bytes::Owned(converted.blob), name: checkpoint.model_name.clone() })
     }
 
+    /// The whole blob.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The model.
     ///
     /// # Errors

@@ -2,7 +2,10 @@
 //! every layer, which is what must equal the host's.
 
 use core::fmt::Write;
+use core::mem::discriminant;
 
+use defmt::{debug, info};
+use mbert_runtime::encoder::Encoded;
 use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
@@ -55,13 +58,34 @@ impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
         let begin = self.counter.instructions();
         let answer = answer(&mut self.pipeline)?;
         let instructions = self.counter.instructions() - begin;
-        let tokens = self.pipeline.input_ids().len();
+        let ids = self.pipeline.input_ids();
+        let tokens = ids.len();
+        debug!("token ids {=[?]}", ids);
+        info!("answered: {=usize} tokens, {=u64} instructions", tokens, instructions);
         Ok((answer, Cost { tokens, instructions, stack_bytes: stack_bytes() }))
     }
 
     fn print_trace(&mut self, trace: TraceHash) -> Result<(), Failure> {
         Ok(writeln!(self.out, "trace {}", Hex(&trace.finish()))?)
     }
+}
+
+/// The sequence at hand through the encoder, with each stage in the log.
+fn forward<'p, S: Storage>(
+    pipeline: &'p mut Pipeline<'_, '_, S>,
+    trace: &mut TraceHash,
+) -> Result<Encoded<'p, S>, Failure> {
+    let mut forward = pipeline.start()?;
+    let mut logged = None;
+    while let Some((layer, stage)) = forward.next_stage() {
+        let kind = Some((layer, discriminant(&stage)));
+        if kind != logged {
+            debug!("layer {=usize}: {}", layer, stage);
+            logged = kind;
+        }
+        forward.step(trace)?;
+    }
+    Ok(forward.finish(trace)?)
 }
 
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
@@ -75,7 +99,7 @@ pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Resu
     positions.iter_mut().zip(answers).for_each(|(position, answer)| *position = answer.position());
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, None)?;
-    let mut encoded = runner.pipeline.forward(&mut trace)?;
+    let mut encoded = forward(&mut runner.pipeline, &mut trace)?;
     encoded.masked_lm(&positions[..masks], &mut trace, |_, _, _| {})?;
     if runner.model.manifest().heads.next_sentence {
         encoded.next_sentence(&mut trace)?;
@@ -126,7 +150,7 @@ pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pai
 
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, Some(pair))?;
-    runner.pipeline.forward(&mut trace)?.next_sentence(&mut trace)?;
+    forward(&mut runner.pipeline, &mut trace)?.next_sentence(&mut trace)?;
     runner.print_trace(trace)?;
     Ok(cost)
 }
@@ -142,7 +166,7 @@ pub fn features<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Resul
     let fraction_bits = runner.model.hidden_fraction_bits(config.num_hidden_layers.into())?;
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, None)?;
-    let encoded = runner.pipeline.forward(&mut trace)?;
+    let encoded = forward(&mut runner.pipeline, &mut trace)?;
     write!(runner.out, "{} × {} features, [CLS] begins with", cost.tokens, config.hidden_size)?;
     for &value in encoded.last_hidden_state().iter().take(SHOWN_FEATURES) {
         // A layer norm may have steps coarser than 1.

@@ -29,7 +29,7 @@ const QUERY_ROWS: usize = 8;
 const GROUP: usize = 256;
 
 /// Prints, for each part of the encoder, what one of its multiplications or elements takes: `bench NAME INSTRUCTIONS UNITS`.
-pub fn bench(out: &mut Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
+pub fn bench(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     let kernels = Kernels::native();
     writeln!(out, "kernels {}", kernels.name)?;
     let mut bench = Bench { kernels, counter, out, random: 1 };
@@ -45,7 +45,7 @@ pub fn bench(out: &mut Console, counter: &dyn InstructionCounter, memory: &mut [
 struct Bench<'b> {
     kernels: &'static Kernels,
     counter: &'b dyn InstructionCounter,
-    out: &'b mut Console,
+    out: Console,
     random: u32,
 }
 

@@ -12,10 +12,12 @@ use mbert_runtime::tokenizer::TokenizerError;
 use crate::command::COMMAND_BYTES;
 
 /// Why a command has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub enum Failure {
     /// The command line is longer than the memory for it, or the debugger has none.
     CommandTooLong,
+    /// The debugger cannot open the log that the command names.
+    LogNotOpened,
     /// The command line is not UTF-8.
     NotUtf8 {
         /// The first byte that is not.
@@ -30,6 +32,22 @@ pub enum Failure {
     /// Kernels differ from `scalar`, or could not be compared.
     #[cfg(feature = "kernel-suite")]
     Kernels(SuiteError),
+    /// Something that should have been refused was not, or not with the right error, or not without a trace.
+    #[cfg(feature = "kernel-suite")]
+    Check {
+        /// What was done.
+        what: &'static str,
+        /// Where, or which.
+        at: usize,
+    },
+    /// The workspace has no room for the copy of the model that is to be damaged.
+    #[cfg(feature = "kernel-suite")]
+    NoRoomForCopy {
+        /// What the copy needs.
+        needed_bytes: usize,
+        /// Bytes of the workspace.
+        given_bytes: usize,
+    },
     /// The debugger did not take the text.
     Console,
 }
@@ -39,7 +57,7 @@ impl Failure {
     pub fn exit_status(&self) -> usize {
         match self {
             #[cfg(feature = "kernel-suite")]
-            Self::Kernels(SuiteError::Different(_)) => 1,
+            Self::Kernels(SuiteError::Different(_)) | Self::Check { .. } => 1,
             _ => 2,
         }
     }
@@ -49,15 +67,26 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CommandTooLong => write!(f, "the command is longer than {COMMAND_BYTES} bytes: shorten the text"),
+            Self::LogNotOpened => write!(f, "the debugger cannot open the file for the log: check its name"),
             Self::NotUtf8 { offset_bytes } => write!(f, "the command is not UTF-8 from byte {offset_bytes} on"),
             Self::UnknownCommand => {
                 write!(f, "unknown command: fill-mask TEXT, next-sentence A B or features TEXT")?;
-                if cfg!(feature = "kernel-suite") { write!(f, ", or kernel-suite or kernel-bench") } else { Ok(()) }
+                if cfg!(feature = "kernel-suite") {
+                    write!(f, ", kernel-suite, kernel-bench, damage-sweep TEXT or panic")
+                } else {
+                    Ok(())
+                }
             }
             Self::Format(error) => write!(f, "the model cannot be used: {error}"),
             Self::Pipeline(error) => error.fmt(f),
             #[cfg(feature = "kernel-suite")]
             Self::Kernels(error) => error.fmt(f),
+            #[cfg(feature = "kernel-suite")]
+            Self::Check { what, at } => write!(f, "not refused as it should be: {what} {at}"),
+            #[cfg(feature = "kernel-suite")]
+            Self::NoRoomForCopy { needed_bytes, given_bytes } => {
+                write!(f, "a copy of the model needs {needed_bytes} bytes of {given_bytes}: take a smaller model, tiny")
+            }
             Self::Console => write!(f, "the debugger did not take the answer"),
         }
     }

@@ -1,7 +1,8 @@
 //! Everything of the firmware that is not pins and memory: a board hands in its memory and a counter, and never comes back.
 //!
 //! [`run`] opens the model, reads a `command` from the debugger, answers it, and reports what that took: instructions, workspace,
-//! stack, code. There is no heap. Text goes through [`semihosting`]; what comes in from there is checked, never trusted.
+//! stack, code. There is no heap. Text goes through [`semihosting`]; what comes in from there is checked, never trusted. What happens
+//! meanwhile goes to the `log`.
 #![no_std]
 
 mod answer;
@@ -10,12 +11,23 @@ mod bench;
 mod board;
 mod command;
 pub mod counter;
+#[cfg(feature = "kernel-suite")]
+mod damage;
 mod error;
-mod memory;
+mod log;
+pub mod memory;
 mod panic;
+#[cfg(feature = "sd-card")]
+pub mod pl022;
 mod print;
+#[cfg(feature = "sd-card")]
+pub mod sd_card;
+#[cfg(feature = "kernel-suite")]
+mod questions;
 pub mod semihosting;
 
-pub use board::{Board, region, run};
+pub use board::{Board, end, open_model, region, run};
+pub use command::{SEPARATOR, command_line};
+pub use error::Failure;
 pub use panic::unexpected_trap;
 pub use static_cell::ConstStaticCell;

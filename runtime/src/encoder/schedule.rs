@@ -9,6 +9,7 @@ use crate::format::layout::TILE_CHANNELS;
 
 /// How far a forward pass or a head has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Progress {
     /// Steps done.
     pub done: u32,
@@ -25,6 +26,7 @@ impl Progress {
 
 /// One step of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Stage {
     /// The sum of the embeddings of one token.
     Embeddings {

@@ -24,6 +24,7 @@ macro_rules! section_kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
         /// What a section holds. Sections lie in the file in the order in which an answer reads them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum SectionKind { $($(#[doc = $doc])+ $name = $code,)+ }
 
         impl SectionKind {

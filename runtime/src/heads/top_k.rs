@@ -34,21 +34,18 @@ impl<B: AsRef<[TokenLogit]> + AsMut<[TokenLogit]>> TopK<B> {
     #[inline]
     pub fn push(&mut self, candidate: TokenLogit) {
         let best = self.best.as_mut();
-        if self.len == best.len() {
-            match best.last() {
-                Some(worst) if worst.logit < candidate.logit => self.len -= 1,
-                _ => return,
-            }
+        if self.len == best.len() && best.last().is_none_or(|worst| worst.logit >= candidate.logit) {
+            return;
         }
-        let at = best[..self.len].partition_point(|better| better.logit >= candidate.logit);
-        best.copy_within(at..self.len, at + 1);
-        best[at] = candidate;
-        self.len += 1;
+        let at = best.iter().take(self.len).take_while(|better| better.logit >= candidate.logit).count();
+        self.len = best.len().min(self.len + 1);
+        // It takes the place of the first that is not better, which takes the next place, and so on.
+        best.iter_mut().take(self.len).skip(at).fold(candidate, |moved, place| core::mem::replace(place, moved));
     }
 
     /// The best so far.
     pub fn as_slice(&self) -> &[TokenLogit] {
-        &self.best.as_ref()[..self.len]
+        self.best.as_ref().get(..self.len).unwrap_or_default()
     }
 }
 

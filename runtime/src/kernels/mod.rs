@@ -16,6 +16,7 @@ pub mod x86_64;
 ///
 /// A packed weight is tiles of 16 of its rows, and so is the output that belongs to it; each tile may lie anywhere behind the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MatmulShape {
     /// Rows of input and output.
     pub m: usize,

@@ -20,6 +20,7 @@ pub const BYTES: usize = 40 * 1024;
 
 /// Why the suite did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SuiteError {
     /// The memory lent is smaller than [`BYTES`]: nothing was compared.
@@ -54,6 +55,7 @@ impl core::error::Error for SuiteError {}
 
 /// Where a table first differed from `scalar`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Difference {
     /// The table's name.
     pub kernels: &'static str,
@@ -71,6 +73,7 @@ pub struct Difference {
 
 /// What an entry was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Case {
     /// Rows of the output.
     pub rows: usize,
@@ -84,6 +87,7 @@ pub struct Case {
 
 /// How test values are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Values {
     /// The most negative value there is.
     Min,

@@ -98,7 +98,7 @@ pub struct Ratio {
 impl Ratio {
     /// The probability with 31 fraction bits, rounded down.
     pub fn q31(self) -> u32 {
-        let quotient = (u64::from(self.numerator) << 31) / self.denominator;
+        let quotient = (u64::from(self.numerator) << 31) / self.denominator.max(1);
         (quotient >> self.shift.min(63)).min(1 << 31) as u32
     }
 }

@@ -18,6 +18,7 @@ use core::fmt;
 
 /// Bytes that could not be read. The source's own error stays in its [`BlockCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Unreadable {
     /// Where they lie in the section.
     pub offset: u32,

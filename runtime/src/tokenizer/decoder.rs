@@ -21,23 +21,26 @@ pub enum CleanUp {
     Text,
 }
 
-/// What cleaning up replaces in a token and the space before it, in this order.
-const REPLACEMENTS: [(&[u8], &[u8]); 11] = [
-    (b" .", b"."),
-    (b" ?", b"?"),
-    (b" !", b"!"),
-    (b" ,", b","),
-    (b" ' ", b"'"),
-    (b" n't", b"n't"),
-    (b" 'm", b"'m"),
-    (b" do not", b" don't"),
-    (b" 's", b"'s"),
-    (b" 've", b"'ve"),
-    (b" 're", b"'re"),
+/// Texts to be replaced, in this order, and what by. Each starts with a space.
+type Replacements = [(&'static str, &'static str)];
+
+/// What cleaning up replaces in a token and the space before it.
+const TOKEN_REPLACEMENTS: &Replacements = &[
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" do not", " don't"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
 ];
 
-/// What cleaning up replaces in a whole text, in this order. Each starts with a space, and only the fifth has another.
-const TEXT_REPLACEMENTS: [(&str, &str); 10] = [
+/// What cleaning up replaces in a whole text.
+const TEXT_REPLACEMENTS: &Replacements = &[
     (" .", "."),
     (" ?", "?"),
     (" !", "!"),
@@ -63,95 +66,86 @@ impl<S: Storage> Tokenizer<S> {
         clean_up: CleanUp,
         out: &mut (impl fmt::Write + ?Sized),
     ) -> Result<(), TokenizerError> {
-        let mut first = true;
-        let mut text = TextCleaner { out, matched: [0; TEXT_REPLACEMENTS.len()] };
-        let stage = if clean_up == CleanUp::Text { 0 } else { TEXT_REPLACEMENTS.len() };
+        let (of_tokens, of_text): (&Replacements, &Replacements) = match clean_up {
+            CleanUp::Nothing => (&[], &[]),
+            CleanUp::Tokens => (TOKEN_REPLACEMENTS, &[]),
+            CleanUp::Text => (TOKEN_REPLACEMENTS, TEXT_REPLACEMENTS),
+        };
+        let mut write = |c| out.write_char(c);
+        let mut text = Replacer::new(of_text, &mut write);
+        let mut is_first = true;
         for &id in ids {
-            let mut piece = SpacedToken { bytes: [b' '; MAX_TOKEN_BYTES + 1], len: 0 };
-            let Some(token) = self.vocab.copy_token(id, &mut piece.bytes[1..])? else { continue };
+            let mut buffer = [0; MAX_TOKEN_BYTES];
+            let Some(token) = self.vocab.copy_token(id, &mut buffer)? else { continue };
             if token.is_empty() || skip_special_tokens && self.special_tokens.contains(token) {
                 continue;
             }
-            let end = 1 + token.len();
-            let start = match token.starts_with(CONTINUATION_PREFIX) {
-                _ if first => 1,
-                true => 1 + CONTINUATION_PREFIX.len(),
-                false => 0,
+            let (space, token) = match token.strip_prefix(CONTINUATION_PREFIX) {
+                _ if is_first => (None, token),
+                Some(token) => (None, token),
+                None => (Some(' '), token),
             };
-            piece.bytes.copy_within(start..end, 0);
-            piece.len = end - start;
-            if clean_up != CleanUp::Nothing {
-                REPLACEMENTS.iter().for_each(|(from, to)| piece.replace(from, to));
-            }
-            let mut chars = piece.bytes[..piece.len].utf8_chunks().flat_map(|chunk| chunk.valid().chars());
-            chars.try_for_each(|c| text.feed(stage, c))?;
-            first = false;
+            let mut pass = |c| text.feed(0, c);
+            let mut cleaned = Replacer::new(of_tokens, &mut pass);
+            let characters = token.utf8_chunks().flat_map(|chunk| chunk.valid().chars());
+            space.into_iter().chain(characters).try_for_each(|c| cleaned.feed(0, c))?;
+            cleaned.finish()?;
+            is_first = false;
         }
         text.finish()?;
         Ok(())
     }
 }
 
-/// Replaces in a text that passes through, in one pass.
-struct TextCleaner<'o, W: ?Sized> {
-    out: &'o mut W,
-    /// How many characters of each pattern were read last and are not handed on yet.
-    matched: [u8; TEXT_REPLACEMENTS.len()],
+/// Most replacements at once.
+const MAX_REPLACEMENTS: usize = 11;
+
+/// Replaces in a text that passes through.
+struct Replacer<'o> {
+    replacements: &'static Replacements,
+    /// How many bytes of each were read last and are not handed on yet.
+    matched: [u8; MAX_REPLACEMENTS],
+    out: &'o mut dyn FnMut(char) -> fmt::Result,
 }
 
-impl<W: fmt::Write + ?Sized> TextCleaner<'_, W> {
+impl<'o> Replacer<'o> {
+    fn new(replacements: &'static Replacements, out: &'o mut dyn FnMut(char) -> fmt::Result) -> Self {
+        Self { replacements, matched: [0; MAX_REPLACEMENTS], out }
+    }
+
     /// Takes a character that has passed the replacements before `stage`.
     fn feed(&mut self, stage: usize, c: char) -> fmt::Result {
-        let Some(&(from, to)) = TEXT_REPLACEMENTS.get(stage) else { return self.out.write_char(c) };
-        loop {
-            let matched = usize::from(self.matched[stage]);
-            if from[matched..].starts_with(c) {
-                self.matched[stage] += 1;
-                if matched + 1 == from.len() {
-                    self.matched[stage] = 0;
-                    to.chars().try_for_each(|c| self.feed(stage + 1, c))?;
-                }
+        let (Some((from, to)), Some(matched)) = (self.replacements.get(stage), self.matched.get_mut(stage)) else {
+            return (self.out)(c);
+        };
+        let (before, behind) = from.split_at_checked(usize::from(*matched)).unwrap_or_default();
+        if behind.starts_with(c) {
+            *matched += c.len_utf8() as u8;
+            if behind.len() > c.len_utf8() {
                 return Ok(());
             }
-            if matched == 0 {
-                return self.feed(stage + 1, c);
+            *matched = 0;
+            return to.chars().try_for_each(|c| self.feed(stage + 1, c));
+        }
+        // The first character is not replaced; another one may be.
+        *matched = 0;
+        let mut before = before.chars();
+        match before.next() {
+            None => self.feed(stage + 1, c),
+            Some(first) => {
+                self.feed(stage + 1, first)?;
+                before.chain([c]).try_for_each(|c| self.feed(stage, c))
             }
-            // No start of a pattern is found within it, so what was matched is handed on whole.
-            self.matched[stage] = 0;
-            from[..matched].chars().try_for_each(|c| self.feed(stage + 1, c))?;
         }
     }
 
-    fn finish(&mut self) -> fmt::Result {
-        for (stage, (from, _)) in TEXT_REPLACEMENTS.iter().enumerate() {
-            let matched = usize::from(core::mem::take(&mut self.matched[stage]));
-            from[..matched].chars().try_for_each(|c| self.feed(stage + 1, c))?;
+    /// Hands on what may no longer be replaced.
+    fn finish(mut self) -> fmt::Result {
+        for (stage, (from, _)) in self.replacements.iter().enumerate() {
+            let matched = self.matched.get_mut(stage).map_or(0, core::mem::take);
+            let rest = from.get(..matched.into()).unwrap_or_default();
+            rest.chars().try_for_each(|c| self.feed(stage + 1, c))?;
         }
         Ok(())
-    }
-}
-
-/// A token and the space before it.
-struct SpacedToken {
-    bytes: [u8; MAX_TOKEN_BYTES + 1],
-    len: usize,
-}
-
-impl SpacedToken {
-    /// Replaces every `from` by `to`, which is not longer, from left to right.
-    fn replace(&mut self, from: &[u8], to: &[u8]) {
-        let (mut read, mut written) = (0, 0);
-        while read < self.len {
-            if self.bytes[read..self.len].starts_with(from) {
-                self.bytes[written..][..to.len()].copy_from_slice(to);
-                read += from.len();
-                written += to.len();
-            } else {
-                self.bytes[written] = self.bytes[read];
-                read += 1;
-                written += 1;
-            }
-        }
-        self.len = written;
     }
 }

@@ -143,7 +143,7 @@ impl<S: Storage> Encoder<'_, '_, '_, S> {
     }
 
     fn write_last(&mut self, text: &str) -> Result<(), TokenizerError> {
-        self.stream.write_last(text, |token| self.assembly.token(token))
+        self.stream.write_last(text, &mut |token| self.assembly.token(token))
     }
 
     /// Ends the last text and completes the encoding.

@@ -1,6 +1,9 @@
 //! The model's input, in the caller's memory.
 
+use core::cell::Cell;
+
 use super::Token;
+use super::characters::count_chars;
 use crate::config::TokenizerConfig;
 
 /// Where a token stands, in bytes of its own text. Special tokens around the texts stand at 0..0.
@@ -84,39 +87,37 @@ impl<'b> Encoding<'b> {
 
     /// The token ids.
     pub fn ids(&self) -> &[u32] {
-        &self.ids[..self.len]
+        first(self.ids, self.len)
     }
 
     /// 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`.
     pub fn token_type_ids(&self) -> &[u8] {
-        &self.token_type_ids[..self.len.min(self.token_type_ids.len())]
+        first(self.token_type_ids, self.len)
     }
 
     /// 1 for tokens, 0 for padding.
     pub fn attention_mask(&self) -> &[u8] {
-        &self.attention_mask[..self.len.min(self.attention_mask.len())]
+        first(self.attention_mask, self.len)
     }
 
     /// Where the tokens stand in their texts.
     pub fn offsets(&self) -> &[Offsets] {
-        &self.offsets[..self.len.min(self.offsets.len())]
+        first(self.offsets, self.len)
     }
 
     /// The number of the word that each token belongs to, counted in each text from 0; [`NO_WORD`] for none.
     pub fn word_ids(&self) -> &[u32] {
-        &self.word_ids[..self.len.min(self.word_ids.len())]
+        first(self.word_ids, self.len)
     }
 
     /// Counts the offsets in characters (Unicode scalar values) instead of bytes.
     ///
     /// `text` and `pair` are those that were encoded. Call it once: afterwards the offsets are no longer bytes.
     pub fn offsets_to_chars(&mut self, text: &str, pair: Option<&str>) {
-        let len = self.len.min(self.offsets.len());
-        let second = (self.first_len + 2).min(len);
-        let (first_offsets, second_offsets) = self.offsets[..len].split_at_mut(second);
-        offsets_to_chars(text, first_offsets);
+        let second = self.first_len + 2;
+        offsets_to_chars(text, self.offsets.iter_mut().take(second.min(self.len)));
         if let Some(pair) = pair {
-            offsets_to_chars(pair, second_offsets);
+            offsets_to_chars(pair, self.offsets.iter_mut().take(self.len).skip(second));
         }
     }
 
@@ -154,10 +155,8 @@ impl<'b> Encoding<'b> {
     /// Copies the tokens `from..from + count` to `to`, which lies before.
     pub(super) fn move_back(&mut self, from: usize, to: usize, count: usize) {
         fn copy<T: Copy>(list: &mut [T], from: usize, to: usize, count: usize) {
-            let end = (from + count).min(list.len());
-            if from < end {
-                list.copy_within(from..end, to);
-            }
+            let list = Cell::from_mut(list).as_slice_of_cells();
+            list.iter().skip(to).zip(list.iter().skip(from)).take(count).for_each(|(to, from)| to.set(from.get()));
         }
         copy(self.ids, from, to, count);
         copy(self.token_type_ids, from, to, count);
@@ -176,8 +175,7 @@ impl<'b> Encoding<'b> {
             self.set(self.len + second, special(config.sep_token_id), 1);
             self.len += second + 1;
         }
-        let tokens = self.len.min(self.attention_mask.len());
-        self.attention_mask[..tokens].fill(1);
+        self.attention_mask.iter_mut().take(self.len).for_each(|entry| *entry = 1);
     }
 
     /// Fills the places up to `tokens` with the token for padding.
@@ -192,15 +190,19 @@ impl<'b> Encoding<'b> {
     }
 }
 
+/// The first few entries of a list, or all there are.
+fn first<T>(list: &[T], count: usize) -> &[T] {
+    list.get(..count).unwrap_or(list)
+}
+
 /// One pass over the text: tokens come in the order of their starts. Special tokens around it, at 0..0, stay there.
-fn offsets_to_chars(text: &str, offsets: &mut [Offsets]) {
+fn offsets_to_chars<'o>(text: &str, offsets: impl Iterator<Item = &'o mut Offsets>) {
+    // Nothing is counted in a text that is not the encoded one.
     let chars = |start: u32, end: u32| {
-        // Nothing is counted in a text that is not the encoded one.
-        let bytes = text.as_bytes().get(start as usize..end as usize).unwrap_or_default();
-        bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() as u32
+        count_chars(text.as_bytes().get(start as usize..end as usize).unwrap_or_default()) as u32
     };
     let (mut byte, mut char) = (0, 0);
-    for offset in offsets.iter_mut().filter(|offset| offset.end > 0) {
+    for offset in offsets.filter(|offset| offset.end > 0) {
         char += chars(byte, offset.start);
         byte = offset.start;
         *offset = Offsets { start: char, end: char + chars(offset.start, offset.end) };

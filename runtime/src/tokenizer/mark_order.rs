@@ -12,7 +12,7 @@
 //! and has a higher rank gets the place of the latest that came: its id is exact all the same.
 
 use super::characters::class;
-use super::unicode_tables::{KEPT_COMBINING_CLASSES, REMOVED};
+use super::unicode_tables::{KEPT_CLASSES, REMOVED};
 use super::word_buffer::Source;
 
 /// Marks of a run whose places are kept.
@@ -28,14 +28,14 @@ pub struct MarkOrder {
     first_char: u32,
     /// The place of the character before the run.
     before: Source,
-    /// Marks so far, and how many of them have at most each of the classes of marks that stay.
+    /// Marks so far, and how many of them do not follow each of the classes of marks that stay.
     marks: u32,
-    at_most: [u32; KEPT_COMBINING_CLASSES.len()],
+    at_most: [u32; KEPT_CLASSES],
     starts: [u32; PLACES],
     lens: [u8; PLACES],
     /// The place of the latest mark.
     latest: Source,
-    /// Class and rank of the last in order of those that stay.
+    /// Place in order and rank of the last in order of those that stay.
     last: (u8, u32),
 }
 
@@ -47,7 +47,7 @@ impl MarkOrder {
             first_char: 0,
             before: nowhere,
             marks: 0,
-            at_most: [0; KEPT_COMBINING_CLASSES.len()],
+            at_most: [0; KEPT_CLASSES],
             starts: [0; PLACES],
             lens: [0; PLACES],
             latest: nowhere,
@@ -66,7 +66,7 @@ impl MarkOrder {
         self.first_char = first_char;
         (self.before, self.latest) = (before, before);
         self.marks = 0;
-        self.at_most = [0; KEPT_COMBINING_CLASSES.len()];
+        self.at_most = [0; KEPT_CLASSES];
         self.last = (0, 0);
     }
 
@@ -78,16 +78,14 @@ impl MarkOrder {
         self.first_char
     }
 
-    /// The rank of a mark of this class, which is one of [`KEPT_COMBINING_CLASSES`], if it came next.
-    pub fn rank(&self, class: u8) -> u32 {
-        let known = KEPT_COMBINING_CLASSES.iter().position(|&kept| kept == class);
-        // The tables have every class that stays.
-        known.map_or(self.marks, |i| self.at_most[i]).saturating_mul(2)
+    /// The rank of a mark that stays and has this place in order, if it came next.
+    pub fn rank(&self, order: u8) -> u32 {
+        self.at_most.get(usize::from(order / 2)).unwrap_or(&self.marks).saturating_mul(2)
     }
 
     /// The rank of a part of a decomposition, which has no place of its own.
-    pub fn rank_of_part(&self, class: u8) -> u32 {
-        self.rank(class) | 1
+    pub fn rank_of_part(&self, order: u8) -> u32 {
+        self.rank(order) | 1
     }
 
     /// The rank of a mark before which, in order, another one has come.
@@ -96,28 +94,29 @@ impl MarkOrder {
     }
 
     /// Counts a mark of the text.
-    pub fn count(&mut self, class: u8, source: Source) {
-        for (kept, at_most) in KEPT_COMBINING_CLASSES.iter().zip(&mut self.at_most) {
-            *at_most += u32::from(class <= *kept);
+    pub fn count(&mut self, order: u8, source: Source) {
+        // The classes that stay have the odd places.
+        for (kept, at_most) in (1..).step_by(2).zip(&mut self.at_most) {
+            *at_most += u32::from(order <= kept);
         }
-        if let Some(start) = self.starts.get_mut(self.marks as usize) {
-            *start = source.start;
-            self.lens[self.marks as usize] = source.len;
+        let number = self.marks as usize;
+        if let (Some(start), Some(len)) = (self.starts.get_mut(number), self.lens.get_mut(number)) {
+            (*start, *len) = (source.start, source.len);
         }
         self.marks += 1;
         self.latest = source;
     }
 
     /// Notes a mark that stays.
-    pub fn keep(&mut self, class: u8, rank: u32) {
-        if class >= self.last.0 {
-            self.last = (class, rank);
+    pub fn keep(&mut self, order: u8, rank: u32) {
+        if order >= self.last.0 {
+            self.last = (order, rank);
         }
     }
 
-    /// The same for the last of those that stay as [`next_rank`](Self::next_rank), if a mark of this class came.
-    pub fn move_last(&mut self, class: u8) {
-        if self.last.0 > class {
+    /// The same for the last of those that stay as [`next_rank`](Self::next_rank), if a mark of this place in order came.
+    pub fn move_last(&mut self, order: u8) {
+        if self.last.0 > order {
             self.last.1 = Self::next_rank(self.last.1);
         }
     }
@@ -130,9 +129,9 @@ impl MarkOrder {
             (true, rank) => rank - 1,
             (false, rank) => rank,
         };
-        match self.starts.get(rank) {
-            Some(&start) if rank < self.marks as usize => Source { start, len: self.lens[rank] },
-            _ => self.find(rank - PLACES, text, base).unwrap_or(self.latest),
+        match (self.starts.get(rank), self.lens.get(rank)) {
+            (Some(&start), Some(&len)) if rank < self.marks as usize => Source { start, len },
+            _ => rank.checked_sub(PLACES).and_then(|number| self.find(number, text, base)).unwrap_or(self.latest),
         }
     }
 

@@ -22,6 +22,7 @@ mod normalizer;
 mod characters;
 #[rustfmt::skip]
 mod unicode_tables;
+mod short_bytes;
 mod word_buffer;
 mod mark_order;
 mod wordpiece;
@@ -113,7 +114,7 @@ impl<S: Storage> Tokenizer<S> {
     /// # Errors
     ///
     /// If the text has 4 GiB or more, or the vocabulary cannot be read.
-    pub fn tokens(&self, text: &str, sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
-        self.stream().write_last(text, sink)
+    pub fn tokens(&self, text: &str, mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
+        self.stream().write_last(text, &mut sink)
     }
 }

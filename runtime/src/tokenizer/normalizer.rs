@@ -10,7 +10,7 @@
 //! Decomposition also sorts combining characters. Nearly all of them are nonspacing marks and dropped, so the sorting
 //! matters only for the few that stay, which [`mark_order`](super::mark_order) handles.
 
-use super::characters::{Characters, class, decompose_without_marks, lower_case};
+use super::characters::{Characters, class, decompose_without_marks, push_lower_case};
 use super::unicode_tables::{CJK, DECOMPOSES, MARK, NONSTARTER, PUNCTUATION, REMOVED, SPACE, UPPER};
 use crate::config::TokenizerConfig;
 
@@ -100,14 +100,14 @@ impl Steps {
         if !self.strip_accents || flags & (MARK | DECOMPOSES) == 0 {
             self.lower(c, &mut parts);
         } else if flags & DECOMPOSES != 0 {
-            decompose_without_marks(c).for_each(|part| self.lower(part, &mut parts));
+            decompose_without_marks(c).as_slice().iter().for_each(|&part| self.lower(part, &mut parts));
         }
         Normalized::Parts { parts, is_set_off: flags & CJK != 0 && self.space_out_cjk }
     }
 
     fn lower(self, c: char, parts: &mut Characters) {
         if self.lower_case && class(c) & UPPER != 0 {
-            lower_case(c).for_each(|c| parts.push(c));
+            push_lower_case(c, parts);
         } else {
             parts.push(c);
         }

@@ -4,6 +4,7 @@
 //! is taken, as in the reference.
 
 use super::characters::first_class;
+use super::short_bytes::ShortBytes;
 use super::{TokenizerError, Vocab};
 use crate::config::TokenizerConfig;
 use crate::storage::Storage;
@@ -14,21 +15,14 @@ pub const MAX_SPELLING_BYTES: usize = 24;
 /// The spellings of the special tokens.
 #[derive(Clone, Debug)]
 pub struct SpecialTokens {
-    /// Longest first.
     tokens: [Spelling; 5],
+    first_bytes: [u8; 5],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Spelling {
-    bytes: [u8; MAX_SPELLING_BYTES],
-    len: u8,
+    bytes: ShortBytes<MAX_SPELLING_BYTES>,
     id: u32,
-}
-
-impl Spelling {
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len.into()]
-    }
 }
 
 /// What a text that ends in a part of a spelling comes to with its next character.
@@ -46,8 +40,9 @@ impl SpecialTokens {
     pub fn new<S: Storage>(vocab: &Vocab<S>, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let ids =
             [config.pad_token_id, config.unk_token_id, config.cls_token_id, config.sep_token_id, config.mask_token_id];
-        let mut tokens = [Spelling { bytes: [0; MAX_SPELLING_BYTES], len: 0, id: 0 }; 5];
-        for (spelling, id) in tokens.iter_mut().zip(ids) {
+        let mut tokens = ids.map(|id| Spelling { bytes: ShortBytes::EMPTY, id });
+        for Spelling { bytes, id } in &mut tokens {
+            let id = *id;
             let mut buffer = [0; MAX_SPELLING_BYTES + 1];
             let missing = TokenizerError::SpecialTokenMissing { id, vocab_size: vocab.len() as u32 };
             let token = vocab.copy_token(id, &mut buffer)?.filter(|token| !token.is_empty()).ok_or(missing)?;
@@ -56,41 +51,40 @@ impl SpecialTokens {
             }
             // Only a damaged vocabulary spells half a character.
             core::str::from_utf8(token).map_err(|_| missing)?;
-            spelling.bytes[..token.len()].copy_from_slice(token);
-            (spelling.len, spelling.id) = (token.len() as u8, id);
+            bytes.push(token);
         }
-        tokens.sort_unstable_by_key(|spelling| core::cmp::Reverse(spelling.len));
-        Ok(Self { tokens })
+        let first_bytes = tokens.map(|spelling| spelling.bytes.as_bytes().first().copied().unwrap_or_default());
+        Ok(Self { tokens, first_bytes })
     }
 
     /// The flags of the characters that the spellings start with.
     pub fn first_classes(&self) -> impl Iterator<Item = u8> {
-        self.tokens.iter().map(|spelling| first_class(spelling.as_bytes()).0)
+        self.tokens.iter().map(|spelling| first_class(spelling.bytes.as_bytes()).0)
     }
 
-    /// Whether a spelling starts with this byte.
+    /// Whether a spelling starts with the first byte of a text.
     #[inline]
-    pub fn may_start_with(&self, byte: u8) -> bool {
-        self.tokens.iter().any(|spelling| spelling.bytes[0] == byte)
+    pub fn may_start(&self, text: &[u8]) -> bool {
+        text.first().is_some_and(|byte| self.first_bytes.contains(byte))
     }
 
     /// What `text`, the last bytes read so far, comes to; at `is_end` nothing follows.
-    #[inline]
     pub fn progress(&self, text: &[u8], is_end: bool) -> Progress {
-        for spelling in &self.tokens {
-            let (spelling, id) = (spelling.as_bytes(), spelling.id);
-            if text.starts_with(spelling) {
-                return Progress::Found { id, bytes: spelling.len() };
-            }
-            if !is_end && spelling.starts_with(text) {
+        let (mut found, mut longest) = (Progress::None, 0);
+        for Spelling { bytes, id } in &self.tokens {
+            let (spelling, bytes) = (bytes.as_bytes(), bytes.as_bytes().len());
+            if bytes > longest && text.starts_with(spelling) {
+                (found, longest) = (Progress::Found { id: *id, bytes }, bytes);
+            } else if bytes > text.len() && !is_end && spelling.starts_with(text) {
+                // Longer than all that are there.
                 return Progress::Possible;
             }
         }
-        Progress::None
+        found
     }
 
     /// Whether a token is spelled like a special one.
     pub fn contains(&self, token: &[u8]) -> bool {
-        self.tokens.iter().any(|spelling| spelling.as_bytes() == token)
+        self.tokens.iter().any(|spelling| spelling.bytes.as_bytes() == token)
     }
 }

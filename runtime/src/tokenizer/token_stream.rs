@@ -4,8 +4,9 @@
 //! model wants them and are tokenized where they stand. A word with a character that normalization changes, or one
 //! that the end of a piece of text cuts, is written into a buffer, which holds as many characters as a word may have.
 
-use super::characters::{class, first_class};
+use super::characters::{class, count_chars, first_class};
 use super::normalizer::Normalized;
+use super::short_bytes::ShortBytes;
 use super::special_tokens::{MAX_SPELLING_BYTES, Progress};
 use super::unicode_tables::{NONSTARTER, PUNCTUATION, SPACE};
 use super::word_buffer::{MAX_WORD_CHARS, Source, WordBuffer};
@@ -36,11 +37,9 @@ pub struct TokenStream<'t, S> {
     /// Bytes of the text taken so far.
     position: u32,
     /// The bytes of a character that the last piece was cut in.
-    partial: [u8; 4],
-    partial_len: u8,
+    partial: ShortBytes<4>,
     /// The end of the text so far, as long as it may become a special token.
-    held: [u8; MAX_SPELLING_BYTES + 4],
-    held_len: u8,
+    held: ShortBytes<{ MAX_SPELLING_BYTES + 4 }>,
     word: WordBuffer,
     /// The number of the next word.
     word_index: u32,
@@ -52,10 +51,8 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         Self {
             tokenizer,
             position: 0,
-            partial: [0; 4],
-            partial_len: 0,
-            held: [0; MAX_SPELLING_BYTES + 4],
-            held_len: 0,
+            partial: ShortBytes::EMPTY,
+            held: ShortBytes::EMPTY,
             word: WordBuffer::new(),
             word_index: 0,
             pieces: Pieces::new(),
@@ -73,18 +70,40 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     ///
     /// If the text is not UTF-8 or has 4 GiB or more, or the vocabulary cannot be read. The stream is then of no more
     /// use.
-    pub fn write_bytes(&mut self, mut bytes: &[u8], mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
-        while self.partial_len > 0
-            && let Some((&byte, rest)) = bytes.split_first()
+    pub fn write_bytes(&mut self, bytes: &[u8], mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
+        self.bytes(bytes, &mut sink)
+    }
+
+    /// Goes on with a piece of the text.
+    ///
+    /// # Errors
+    ///
+    /// See [`write_bytes`](Self::write_bytes).
+    pub fn write(&mut self, text: &str, mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
+        if self.partial.is_empty() { self.run(text, false, &mut sink) } else { self.bytes(text.as_bytes(), &mut sink) }
+    }
+
+    /// Hands the last tokens to `sink`. The stream then stands at the start of another text.
+    ///
+    /// # Errors
+    ///
+    /// If the text ends within a character, or the vocabulary cannot be read. The stream is then of no more use.
+    pub fn finish(&mut self, mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
+        self.write_last("", &mut sink)
+    }
+
+    /// What follows is there once, whatever takes the tokens.
+    fn bytes(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
+        while !self.partial.is_empty()
+            && let Some((byte, rest)) = bytes.split_first()
         {
-            self.partial[usize::from(self.partial_len)] = byte;
-            self.partial_len += 1;
+            self.partial.push(&[*byte]);
             bytes = rest;
             let partial = self.partial;
-            match core::str::from_utf8(&partial[..self.partial_len.into()]) {
+            match core::str::from_utf8(partial.as_bytes()) {
                 Ok(character) => {
-                    self.partial_len = 0;
-                    self.run(character, false, &mut sink)?;
+                    self.partial = ShortBytes::EMPTY;
+                    self.run(character, false, sink)?;
                 }
                 Err(error) if error.error_len().is_some() => {
                     return Err(TokenizerError::InvalidUtf8 { at: self.position as usize });
@@ -95,7 +114,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         let (valid, rest) = match core::str::from_utf8(bytes) {
             Ok(text) => (text, &[][..]),
             Err(error) => {
-                let (valid, rest) = bytes.split_at(error.valid_up_to());
+                let (valid, rest) = bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
                 if error.error_len().is_some() {
                     let at = (self.position as usize).saturating_add(valid.len());
                     return Err(TokenizerError::InvalidUtf8 { at });
@@ -104,62 +123,41 @@ impl<'t, S: Storage> TokenStream<'t, S> {
                 (core::str::from_utf8(valid).unwrap_or_default(), rest)
             }
         };
-        self.run(valid, false, &mut sink)?;
-        self.partial[..rest.len()].copy_from_slice(rest);
-        if !rest.is_empty() {
-            self.partial_len = rest.len() as u8;
-        }
+        self.run(valid, false, sink)?;
+        self.partial.push(rest);
         Ok(())
     }
 
-    /// Goes on with a piece of the text.
-    ///
-    /// # Errors
-    ///
-    /// See [`write_bytes`](Self::write_bytes).
-    pub fn write(&mut self, text: &str, mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
-        if self.partial_len > 0 {
-            return self.write_bytes(text.as_bytes(), sink);
-        }
-        self.run(text, false, &mut sink)
-    }
-
-    /// Hands the last tokens to `sink`. The stream then stands at the start of another text.
-    ///
-    /// # Errors
-    ///
-    /// If the text ends within a character, or the vocabulary cannot be read. The stream is then of no more use.
-    pub fn finish(&mut self, sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
-        self.write_last("", sink)
-    }
-
     /// The last piece of the text and the end.
-    pub(super) fn write_last(&mut self, text: &str, mut sink: impl FnMut(Token)) -> Result<(), TokenizerError> {
-        if self.partial_len > 0 {
+    pub(super) fn write_last(&mut self, text: &str, sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
+        if !self.partial.is_empty() {
             return Err(TokenizerError::InvalidUtf8 { at: self.position as usize });
         }
         let piece = Piece { text, start: self.position, is_last: true };
-        self.run(text, true, &mut sink)?;
-        self.settle(piece, self.position, &mut sink)?;
-        self.end_word(piece, &mut sink)?;
+        self.run(text, true, sink)?;
+        self.settle(piece, self.position, sink)?;
+        self.end_word(piece, sink)?;
         self.position = 0;
         self.word_index = 0;
         Ok(())
     }
 
-    #[inline]
-    fn run(&mut self, text: &str, is_last: bool, sink: &mut impl FnMut(Token)) -> Result<(), TokenizerError> {
+    fn run(&mut self, text: &str, is_last: bool, sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
         let piece = Piece { text, start: self.position, is_last };
         let end = u32::try_from(text.len()).ok().and_then(|bytes| self.position.checked_add(bytes));
         self.position =
             end.ok_or(TokenizerError::TextTooLong { bytes: (self.position as usize).saturating_add(text.len()) })?;
         let mut at = 0;
-        while at < text.len() {
+        loop {
             if self.tokenizer.special_tokens_stop_words && self.is_clean() {
                 at = self.run_in_place(piece, at, sink)?;
             }
             // What could not be done in place, up to the end of the word.
-            for c in text[at..].chars() {
+            let rest = text.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            for c in rest.chars() {
                 self.scalar(c, piece, at, sink)?;
                 at += c.len_utf8();
                 if self.is_clean() {
@@ -167,13 +165,12 @@ impl<'t, S: Storage> TokenStream<'t, S> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Whether nothing of the text so far has a say in what comes next.
     #[inline]
     fn is_clean(&self) -> bool {
-        self.held_len == 0 && self.word.is_clean()
+        self.held.is_empty() && self.word.is_clean()
     }
 
     /// Tokenizes words where they stand, from `at` on. Returns where the word starts for which that is not possible.
@@ -182,7 +179,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         &mut self,
         piece: Piece<'_>,
         mut at: usize,
-        sink: &mut impl FnMut(Token),
+        sink: &mut dyn FnMut(Token),
     ) -> Result<usize, TokenizerError> {
         let Piece { text, is_last, .. } = piece;
         let (stops, changed) = (self.tokenizer.stops, self.tokenizer.changed);
@@ -215,8 +212,9 @@ impl<'t, S: Storage> TokenStream<'t, S> {
             let behind = at + stop_bytes;
             if flags & SPACE == 0 {
                 // Punctuation and ideographs are words by themselves, unless a special token starts here.
-                if self.tokenizer.special_tokens.may_start_with(text.as_bytes()[at]) {
-                    match self.tokenizer.special_tokens.progress(&text.as_bytes()[at..], is_last) {
+                let rest = text.as_bytes().get(at..).unwrap_or_default();
+                if self.tokenizer.special_tokens.may_start(rest) {
+                    match self.tokenizer.special_tokens.progress(rest, is_last) {
                         Progress::Found { id, bytes } => {
                             self.special(id, piece.start + at as u32, bytes, sink);
                             at += bytes;
@@ -239,9 +237,9 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         piece: Piece<'_>,
         start: usize,
         end: usize,
-        sink: &mut impl FnMut(Token),
+        sink: &mut dyn FnMut(Token),
     ) -> Result<(), TokenizerError> {
-        let word = &piece.text.as_bytes()[start..end];
+        let word = piece.text.as_bytes().get(start..end).unwrap_or_default();
         let first = piece.start + start as u32;
         let mut token = Token {
             id: self.tokenizer.config.unk_token_id,
@@ -251,7 +249,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
             is_special: false,
         };
         self.word_index += 1;
-        let fits = word.len() <= MAX_WORD_CHARS || piece.text[start..end].chars().count() <= MAX_WORD_CHARS;
+        let fits = word.len() <= MAX_WORD_CHARS || count_chars(word) <= MAX_WORD_CHARS;
         if fits && self.pieces.split(&self.tokenizer.vocab, word)? {
             for (id, end) in self.pieces.iter() {
                 (token.id, token.start, token.end) = (id, token.end, first + end as u32);
@@ -271,27 +269,24 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         c: char,
         piece: Piece<'_>,
         at: usize,
-        sink: &mut impl FnMut(Token),
+        sink: &mut dyn FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let start = piece.start + at as u32;
-        let encoded = &piece.text.as_bytes()[at..at + c.len_utf8()];
-        if self.held_len == 0 && !self.tokenizer.special_tokens.may_start_with(encoded[0]) {
+        let rest = piece.text.as_bytes().get(at..).unwrap_or_default();
+        if self.held.is_empty() && !self.tokenizer.special_tokens.may_start(rest) {
             return self.character(c, Source::new(start, c), piece, sink);
         }
-        // What is held is shorter than a spelling.
-        let held = usize::from(self.held_len);
-        self.held[held..held + encoded.len()].copy_from_slice(encoded);
-        self.held_len += encoded.len() as u8;
-        let end = start + encoded.len() as u32;
-        self.settle(Piece { is_last: false, ..piece }, end, sink)
+        // What is held is shorter than a spelling, so there is room.
+        self.held.push(c.encode_utf8(&mut [0; 4]).as_bytes());
+        self.settle(Piece { is_last: false, ..piece }, start + c.len_utf8() as u32, sink)
     }
 
     /// Lets go of what is held, which ends at the byte `end` of the text, as far as no special token starts with it.
     #[cold]
-    fn settle(&mut self, piece: Piece<'_>, end: u32, sink: &mut impl FnMut(Token)) -> Result<(), TokenizerError> {
-        while self.held_len > 0 {
+    fn settle(&mut self, piece: Piece<'_>, end: u32, sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
+        while !self.held.is_empty() {
             let held = self.held;
-            let held = &held[..self.held_len.into()];
+            let held = held.as_bytes();
             let start = end - held.len() as u32;
             let released = match self.tokenizer.special_tokens.progress(held, piece.is_last) {
                 Progress::Possible => return Ok(()),
@@ -307,14 +302,13 @@ impl<'t, S: Storage> TokenStream<'t, S> {
                     c.len_utf8()
                 }
             };
-            self.held.copy_within(released..usize::from(self.held_len), 0);
-            self.held_len -= released as u8;
+            self.held.remove(released);
         }
         Ok(())
     }
 
     #[inline]
-    fn special(&mut self, id: u32, start: u32, bytes: usize, sink: &mut impl FnMut(Token)) {
+    fn special(&mut self, id: u32, start: u32, bytes: usize, sink: &mut dyn FnMut(Token)) {
         sink(Token { id, start, end: start + bytes as u32, word: self.word_index, is_special: true });
         self.word_index += 1;
     }
@@ -326,7 +320,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         c: char,
         source: Source,
         piece: Piece<'_>,
-        sink: &mut impl FnMut(Token),
+        sink: &mut dyn FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let steps = self.tokenizer.steps;
         match steps.normalize(c, class(c)) {
@@ -347,7 +341,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
                 if is_set_off {
                     self.end_word(piece, sink)?;
                 }
-                for part in parts {
+                for &part in parts.as_slice() {
                     if steps.strip_accents && class(part) & NONSTARTER != 0 {
                         self.word.push_mark_of_decomposition(part, source);
                     } else {
@@ -368,7 +362,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         c: char,
         source: Source,
         piece: Piece<'_>,
-        sink: &mut impl FnMut(Token),
+        sink: &mut dyn FnMut(Token),
     ) -> Result<(), TokenizerError> {
         let flags = class(c);
         if flags & (SPACE | PUNCTUATION) == 0 {
@@ -385,7 +379,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     }
 
     /// Tokenizes the word in the buffer, if there is one.
-    fn end_word(&mut self, piece: Piece<'_>, sink: &mut impl FnMut(Token)) -> Result<(), TokenizerError> {
+    fn end_word(&mut self, piece: Piece<'_>, sink: &mut dyn FnMut(Token)) -> Result<(), TokenizerError> {
         self.word.close_marks(piece.text, piece.start);
         let chars = self.word.chars();
         if chars == 0 {
@@ -397,7 +391,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
             let (mut before, mut first) = (0, 0);
             for (id, after) in self.pieces.iter() {
                 // Every character has one byte that does not continue it. A damaged vocabulary may split characters.
-                let starts = self.word.bytes()[before..after].iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+                let starts = count_chars(self.word.bytes().get(before..after).unwrap_or_default());
                 let (start, end) = self.word.span(first.min(chars - 1), (first + starts).max(1));
                 sink(Token { id, start, end, word, is_special: false });
                 (before, first) = (after, first + starts);

@@ -284,11 +284,12 @@ impl<S: Storage> Vocab<S> {
     /// If the device fails.
     pub fn copy_token<'b>(&self, id: u32, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Unreadable> {
         let Some((start, end)) = self.string(id)? else { return Ok(None) };
-        let bytes = (end.saturating_sub(start) as usize).min(buffer.len());
-        for (at, byte) in buffer[..bytes].iter_mut().enumerate() {
-            [*byte] = self.storage.read(start + at as u32)?;
+        let mut copied = 0;
+        for (byte, at) in buffer.iter_mut().zip(start..end) {
+            [*byte] = self.storage.read(at)?;
+            copied += 1;
         }
-        Ok(Some(&buffer[..bytes]))
+        Ok(buffer.get(..copied))
     }
 
     /// The id of a token, given with its `##`.

@@ -67,7 +67,7 @@ impl<S: Storage> Tokenizer<S> {
         let mut stream = self.stream();
         let mut count = 0;
         if let Some(first) = first {
-            stream.write_last(first, |token| {
+            stream.write_last(first, &mut |token| {
                 if count < room {
                     encoding.set(1 + count, token, 0);
                 }

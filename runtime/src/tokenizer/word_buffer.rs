@@ -1,6 +1,6 @@
 //! A normalized word, and where in the text its characters come from.
 
-use super::characters::{class, combining_class};
+use super::characters::{class, combining_order};
 use super::mark_order::MarkOrder;
 use super::unicode_tables::MARK;
 
@@ -65,7 +65,7 @@ impl WordBuffer {
 
     /// The word's bytes, cut off behind [`MAX_WORD_CHARS`] characters.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.byte_len.into()]
+        self.bytes.get(..self.byte_len.into()).unwrap_or_default()
     }
 
     /// The word's length in characters.
@@ -73,14 +73,22 @@ impl WordBuffer {
         self.chars as usize
     }
 
+    /// The number of characters that found room.
+    fn stored(&self) -> usize {
+        self.chars().min(MAX_WORD_CHARS)
+    }
+
     /// Where the characters `first..end` come from, from the first one's start to the last one's end.
     pub fn span(&self, first: usize, end: usize) -> (u32, u32) {
-        let last = if end == self.chars() { self.last.end() } else { self.source(end - 1).end() };
-        (self.starts[first], last)
+        let last = if end == self.chars() { self.last } else { self.source(end.saturating_sub(1)) };
+        (self.source(first).start, last.end())
     }
 
     fn source(&self, char: usize) -> Source {
-        Source { start: self.starts[char], len: self.lens[char] }
+        match (self.starts.get(char), self.lens.get(char)) {
+            (Some(&start), Some(&len)) => Source { start, len },
+            _ => self.last,
+        }
     }
 
     /// Adds a character that is no combining one; of one that finds no room only the place is kept.
@@ -91,26 +99,27 @@ impl WordBuffer {
     }
 
     fn place(&mut self, c: char, source: Source) {
-        if self.chars() < MAX_WORD_CHARS {
-            let start = usize::from(self.byte_len);
-            self.byte_len += c.encode_utf8(&mut self.bytes[start..]).len() as u16;
-            self.starts[self.chars()] = source.start;
-            self.lens[self.chars()] = source.len;
+        let char = self.chars();
+        let bytes = self.bytes.get_mut(self.byte_len.into()..).and_then(<[u8]>::first_chunk_mut);
+        if let (Some(start), Some(len), Some(bytes)) = (self.starts.get_mut(char), self.lens.get_mut(char), bytes) {
+            (*start, *len) = (source.start, source.len);
+            *bytes = utf8(c);
+            self.byte_len += c.len_utf8() as u16;
         }
         self.chars = self.chars.saturating_add(1);
     }
 
     /// Adds a combining character of the text, which goes to its place in canonical order if it stays.
     pub fn push_mark(&mut self, c: char, source: Source) {
-        let class_of_order = combining_class(c);
+        let order = combining_order(c);
         if !self.marks.is_open() {
             self.marks.open(self.chars, Source { start: source.start, len: 0 });
         }
-        let kept = (class(c) & MARK == 0).then(|| self.marks.rank(class_of_order));
-        self.marks.count(class_of_order, source);
-        self.move_behind(class_of_order);
+        let kept = (class(c) & MARK == 0).then(|| self.marks.rank(order));
+        self.marks.count(order, source);
+        self.move_behind(order);
         if let Some(rank) = kept {
-            self.insert(c, class_of_order, rank);
+            self.insert(c, order, rank);
         }
     }
 
@@ -119,8 +128,8 @@ impl WordBuffer {
         if !self.marks.is_open() {
             self.marks.open(self.chars, source);
         }
-        let class = combining_class(c);
-        self.insert(c, class, self.marks.rank_of_part(class));
+        let order = combining_order(c);
+        self.insert(c, order, self.marks.rank_of_part(order));
     }
 
     /// Gives the combining characters in the word their places: the first in order gets the first place, and so on, as
@@ -134,10 +143,12 @@ impl WordBuffer {
 
     #[cold]
     fn place_marks(&mut self, text: &str, base: u32) {
-        let first = self.marks.first_char() as usize;
-        for char in first..self.chars().min(MAX_WORD_CHARS) {
-            let place = self.marks.place(self.starts[char], text, base);
-            (self.starts[char], self.lens[char]) = (place.start, place.len);
+        let (first, stored) = (self.marks.first_char() as usize, self.stored());
+        let ranks = self.starts.get_mut(first..stored).unwrap_or_default();
+        let lens = self.lens.get_mut(first..stored).unwrap_or_default();
+        for (start, len) in ranks.iter_mut().zip(lens) {
+            let place = self.marks.place(*start, text, base);
+            (*start, *len) = (place.start, place.len);
         }
         if self.chars() > first {
             self.last = self.marks.last_place(text, base);
@@ -145,56 +156,62 @@ impl WordBuffer {
         self.marks.close();
     }
 
-    /// A mark of this class has come: those in the word that follow it in order go up by one rank.
-    fn move_behind(&mut self, class: u8) {
-        let mut at = usize::from(self.byte_len);
-        for char in (self.marks.first_char() as usize..self.chars().min(MAX_WORD_CHARS)).rev() {
-            let c = self.char_before(at);
-            if combining_class(c) <= class {
-                break;
-            }
-            self.starts[char] = MarkOrder::next_rank(self.starts[char]);
-            at -= c.len_utf8();
-        }
-        self.marks.move_last(class);
+    /// A mark of this place in order has come: those in the word that follow it go up by one rank.
+    fn move_behind(&mut self, order: u8) {
+        let (stored, (behind, _)) = (self.stored(), self.marks_behind(order));
+        let ranks = self.starts.get_mut(stored - behind..stored).unwrap_or_default();
+        ranks.iter_mut().for_each(|rank| *rank = MarkOrder::next_rank(*rank));
+        self.marks.move_last(order);
     }
 
-    /// Puts a mark behind those of its own class and of lower ones.
-    fn insert(&mut self, c: char, class: u8, rank: u32) {
-        self.marks.keep(class, rank);
-        let mut at = usize::from(self.byte_len);
-        let mut char = self.chars().min(MAX_WORD_CHARS);
-        while char > self.marks.first_char() as usize {
-            let before = self.char_before(at);
-            if combining_class(before) <= class {
-                break;
-            }
-            at -= before.len_utf8();
-            char -= 1;
-        }
+    /// How many of the last marks in the word follow one of this place in order, and how many bytes they have.
+    fn marks_behind(&self, order: u8) -> (usize, usize) {
+        let marks = self.stored().saturating_sub(self.marks.first_char() as usize);
+        // Nearly always there are none.
+        let text = if marks > 0 { self.text() } else { "" };
+        let behind = text.chars().rev().take(marks).take_while(|&c| combining_order(c) > order);
+        behind.fold((0, 0), |(marks, bytes), c| (marks + 1, bytes + c.len_utf8()))
+    }
+
+    /// Puts a mark behind those of its own place in order and of lower ones.
+    fn insert(&mut self, c: char, order: u8, rank: u32) {
+        self.marks.keep(order, rank);
+        let (marks, bytes) = self.marks_behind(order);
+        let (char, at) = (self.stored() - marks, usize::from(self.byte_len) - bytes);
         let is_full = self.chars() >= MAX_WORD_CHARS;
         self.chars = self.chars.saturating_add(1);
         if char == MAX_WORD_CHARS {
             return;
         }
+        let mut len = usize::from(self.byte_len);
         if is_full {
             // The last one gives way: the word is unknown, and only where it starts and ends matters.
-            self.byte_len -= self.char_before(self.byte_len.into()).len_utf8() as u16;
+            len -= self.text().chars().next_back().map_or(0, char::len_utf8);
         }
-        let behind = self.chars().min(MAX_WORD_CHARS) - 1;
-        let (len, added) = (usize::from(self.byte_len), c.len_utf8());
-        self.bytes.copy_within(at..len, at + added);
-        c.encode_utf8(&mut self.bytes[at..]);
-        self.byte_len += added as u16;
-        self.starts.copy_within(char..behind, char + 1);
-        self.starts[char] = rank;
+        len += c.len_utf8();
+        self.byte_len = len as u16;
+        let bytes = self.bytes.get_mut(at..len).unwrap_or_default();
+        c.encode_utf8(&mut [0; 4]).bytes().rev().for_each(|byte| insert_first(bytes, byte));
+        let stored = self.stored();
+        insert_first(self.starts.get_mut(char..stored).unwrap_or_default(), rank);
     }
 
-    /// The character that ends before the byte `at`, which is not the first.
-    fn char_before(&self, at: usize) -> char {
-        let start = self.bytes[..at].iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
+    /// The characters of the word that found room.
+    fn text(&self) -> &str {
         // What was pushed is valid.
-        let text = core::str::from_utf8(&self.bytes[start..at]).unwrap_or_default();
-        text.chars().next().unwrap_or('\0')
+        core::str::from_utf8(self.bytes()).unwrap_or_default()
     }
+}
+
+/// The bytes of a character, and zeros.
+#[inline]
+fn utf8(c: char) -> [u8; 4] {
+    let mut bytes = [0; 4];
+    c.encode_utf8(&mut bytes);
+    bytes
+}
+
+/// Moves every entry of a list to the next place, for one more at the first; the last gives way.
+fn insert_first<T>(list: &mut [T], value: T) {
+    list.iter_mut().fold(value, |moved, place| core::mem::replace(place, moved));
 }

@@ -5,15 +5,15 @@
 
 use core::hint::select_unpredictable;
 
-use super::vocab::{Unit, Vocab};
+use super::vocab::{LinkWord, Unit, Vocab};
 use super::word_buffer::MAX_WORD_CHARS;
 use crate::storage::{Storage, Unreadable};
 
-/// The tokens of one word: ids, and a bit for each byte of the normalized word that ends one.
+/// The tokens of one word.
 #[derive(Clone, Debug)]
 pub struct Pieces {
-    ids: [u32; MAX_WORD_CHARS],
-    ends: [u64; (4 * MAX_WORD_CHARS).div_ceil(64)],
+    /// Each with the bytes of the normalized word that it covers.
+    tokens: [LinkWord; MAX_WORD_CHARS],
     len: usize,
     /// Where the last token ends.
     end: usize,
@@ -21,49 +21,33 @@ pub struct Pieces {
 
 impl Pieces {
     pub const fn new() -> Self {
-        Self { ids: [0; MAX_WORD_CHARS], ends: [0; _], len: 0, end: 0 }
+        Self { tokens: [LinkWord(0); MAX_WORD_CHARS], len: 0, end: 0 }
     }
 
     /// The tokens and where they end.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
-        let (mut word, mut bits) = (0, self.ends[0]);
-        self.ids[..self.len].iter().map(move |&id| {
-            while bits == 0 {
-                // There are as many bits as tokens.
-                word += 1;
-                bits = self.ends[word];
-            }
-            let end = 64 * word + bits.trailing_zeros() as usize + 1;
-            bits &= bits - 1;
-            (id, end)
+        let mut end = 0;
+        self.tokens.get(..self.len).unwrap_or_default().iter().map(move |token| {
+            end += token.count();
+            (token.number(), end)
         })
     }
 
+    /// Takes a token that covers some bytes. `false` in a damaged vocabulary alone: there is room for a token per character.
     #[inline]
-    fn clear(&mut self) {
-        self.ends = [0; _];
-        (self.len, self.end) = (0, 0);
-    }
-
-    /// Takes a token up to `end`, which lies behind the last one's. `false` in a damaged vocabulary alone: there is room
-    /// for a token per character.
-    #[inline]
-    fn push(&mut self, id: u32, end: usize) -> bool {
-        let (Some(place), Some(ends)) = (self.ids.get_mut(self.len), self.ends.get_mut((end - 1) / 64)) else {
-            return false;
-        };
-        *place = id;
-        *ends |= 1 << ((end - 1) % 64);
+    fn push(&mut self, token: LinkWord) -> bool {
+        let Some(place) = self.tokens.get_mut(self.len) else { return false };
+        *place = token;
         self.len += 1;
-        self.end = end;
+        self.end += token.count();
         true
     }
 
     /// Splits a word of at most [`MAX_WORD_CHARS`] characters without a byte 0; `false` if it is unknown.
     #[inline]
     pub fn split<S: Storage>(&mut self, vocab: &Vocab<S>, word: &[u8]) -> Result<bool, Unreadable> {
-        self.clear();
+        (self.len, self.end) = (0, 0);
         let mut unit = vocab.root();
         let mut at = 0;
         let mut last = LastToken::NONE;
@@ -98,7 +82,7 @@ impl Pieces {
             } else {
                 return Ok(false);
             };
-            if id as usize >= vocab.len() || !self.push(id, end) {
+            if id as usize >= vocab.len() || !self.push(LinkWord::new(id, (end - self.end) as u32)) {
                 return Ok(false);
             }
             if end == word.len() {
@@ -130,9 +114,9 @@ impl Pieces {
         }
         for i in 0..target.count() as u32 {
             let token = vocab.link_word(link + 2 + i)?;
-            let (id, end) = (token.number(), self.end + token.count());
             // Each covers a byte that was read, or the vocabulary is damaged.
-            if id as usize >= vocab.len() || !(self.end + 1..=at).contains(&end) || !self.push(id, end) {
+            let covers = (1..=at - self.end).contains(&token.count());
+            if token.number() as usize >= vocab.len() || !covers || !self.push(token) {
                 return Ok(None);
             }
         }
