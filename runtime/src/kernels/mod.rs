@@ -6,6 +6,10 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
+#[cfg(kernel_dsp)]
+pub mod arm;
+#[cfg(kernel_dsp)]
+mod registers;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
@@ -152,11 +156,19 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(kernel_dsp)]
+    let vector = arm::available();
+    #[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
-pub const COMPILED: &[&str] =
-    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avx2", "scalar"] } else { &["scalar"] };
+#[cfg(target_arch = "x86_64")]
+pub const COMPILED: &[&str] = &["avx512vnni", "avx2", "scalar"];
+/// Names of the tables that are compiled in.
+#[cfg(kernel_dsp)]
+pub const COMPILED: &[&str] = arm::COMPILED;
+/// Names of the tables that are compiled in.
+#[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+pub const COMPILED: &[&str] = &["scalar"];
