@@ -87,6 +87,8 @@ impl<S: Storage> Model<S> {
     /// # Errors
     ///
     /// The first thing that is wrong.
+    // What it needs of the stack is not what its caller keeps.
+    #[inline(never)]
     pub fn open(blob: S) -> Result<Self, FormatError> {
         let found_bytes = blob.bytes();
         if found_bytes < HEADER_BYTES as u64 {

@@ -116,6 +116,8 @@ impl<'m, 'w, S: Storage> Runner<'m, 'w, S> {
 }
 
 /// The sequence at hand through the encoder, undisturbed.
+// Each way through the encoder has its own part of the stack, and only while it is taken.
+#[inline(never)]
 fn encoded<'p, S: Storage>(
     pipeline: &'p mut Pipeline<'_, '_, S>,
     steps: &mut Steps,
@@ -126,6 +128,7 @@ fn encoded<'p, S: Storage>(
 }
 
 /// The same, with each stage in the log.
+#[inline(never)]
 fn forward<'p, S: Storage>(
     pipeline: &'p mut Pipeline<'_, '_, S>,
     trace: &mut TraceHash,
@@ -143,6 +146,28 @@ fn forward<'p, S: Storage>(
     Ok(forward.finish(trace)?)
 }
 
+/// The masked-LM head, undisturbed.
+#[inline(never)]
+fn take_masked_lm<S: Storage>(
+    encoded: &mut Encoded<'_, S>,
+    positions: &[usize],
+    answers: &mut [MaskAnswer<TOP_K>],
+    steps: &mut Steps,
+) -> Result<(), Failure> {
+    let mut head = encoded.start_masked_lm(positions)?;
+    steps.take(|| head.step(&mut (), |id, index, logit| answers[index].add(id, logit)))
+}
+
+/// The same, with each logit in the trace.
+#[inline(never)]
+fn trace_masked_lm<S: Storage>(
+    encoded: &mut Encoded<'_, S>,
+    positions: &[usize],
+    trace: &mut TraceHash,
+) -> Result<(), Failure> {
+    Ok(encoded.masked_lm(positions, trace, |_, _, _| {})?)
+}
+
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
 pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, text: &str) -> Result<Cost, Failure> {
     let Room { answers, filled } = room;
@@ -152,8 +177,7 @@ pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, te
         let masks = pipeline.mask_positions(&mut positions)?;
         answers.iter_mut().zip(positions).for_each(|(answer, position)| *answer = MaskAnswer::at(position));
         let mut encoded = encoded(pipeline, steps)?;
-        let mut head = encoded.start_masked_lm(&positions[..masks])?;
-        steps.take(|| head.step(&mut (), |id, index, logit| answers[index].add(id, logit)))?;
+        take_masked_lm(&mut encoded, &positions[..masks], answers, steps)?;
         Ok(masks)
     })?;
     print_answers(runner, &answers[..masks], filled)?;
@@ -161,7 +185,7 @@ pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, te
     let mut trace = TraceHash::default();
     runner.pipeline.encode(text, None)?;
     let mut encoded = forward(&mut runner.pipeline, &mut trace)?;
-    encoded.masked_lm(&positions[..masks], &mut trace, |_, _, _| {})?;
+    trace_masked_lm(&mut encoded, &positions[..masks], &mut trace)?;
     if runner.model.manifest().heads.next_sentence {
         encoded.next_sentence(&mut trace)?;
     }
@@ -169,6 +193,7 @@ pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, te
     Ok(cost)
 }
 
+#[inline(never)]
 fn print_answers<S: Storage>(
     runner: &mut Runner<'_, '_, S>,
     answers: &[MaskAnswer<TOP_K>],

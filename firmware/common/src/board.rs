@@ -12,6 +12,8 @@ use mbert_runtime::storage::Storage;
 use static_cell::StaticCell;
 
 use crate::answer::{Room, Runner, features, fill_mask, next_sentence};
+#[cfg(feature = "kernel-suite")]
+use crate::bench::bench;
 use crate::command::{Command, command_line};
 use crate::counter::InstructionCounter;
 #[cfg(feature = "kernel-suite")]
@@ -90,6 +92,8 @@ fn obey(board: Board) -> Result<(), Failure> {
         #[cfg(feature = "kernel-suite")]
         Command::KernelSuite => return kernel_suite(Console::out(), board.counter, board.workspace),
         #[cfg(feature = "kernel-suite")]
+        Command::KernelBench => return bench(Console::out(), board.counter, board.workspace),
+        #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { .. } => damage::sweep(board.model, board.workspace)?,
         #[cfg(feature = "kernel-suite")]
         Command::Panic => panic!("as the command asks"),
@@ -141,7 +145,7 @@ pub fn answer<S: Storage>(
             fill_mask(&mut runner, room, text)?
         }
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite | Command::Panic => return Ok(()),
+        Command::KernelSuite | Command::KernelBench | Command::Panic => return Ok(()),
     };
     let out = &mut runner.out;
     writeln!(out, "kernels {}", kernels.name)?;

@@ -62,6 +62,9 @@ pub enum Command<'a> {
     /// Whether the kernels of this CPU give the bits of the scalar ones.
     #[cfg(feature = "kernel-suite")]
     KernelSuite,
+    /// What the kernels take.
+    #[cfg(feature = "kernel-suite")]
+    KernelBench,
     /// Whether damaged models and impossible questions are refused, and then the question of `FillMask`.
     #[cfg(feature = "kernel-suite")]
     DamageSweep {
@@ -89,6 +92,8 @@ impl<'a> Command<'a> {
             (Some("profile"), Some(text), None, _) => Ok(Self::Profile { text }),
             #[cfg(feature = "kernel-suite")]
             (Some("kernel-suite"), None, _, _) => Ok(Self::KernelSuite),
+            #[cfg(feature = "kernel-suite")]
+            (Some("kernel-bench"), None, _, _) => Ok(Self::KernelBench),
             #[cfg(feature = "kernel-suite")]
             (Some("damage-sweep"), Some(text), None, _) => Ok(Self::DamageSweep { text }),
             #[cfg(feature = "kernel-suite")]

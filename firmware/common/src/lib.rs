@@ -6,6 +6,8 @@
 #![no_std]
 
 mod answer;
+#[cfg(feature = "kernel-suite")]
+mod bench;
 mod board;
 mod command;
 pub mod counter;

@@ -8,7 +8,7 @@ use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::section::SectionKind;
-use crate::kernels::{Kernels, MatmulShape};
+use crate::kernels::{Kernels, MatmulShape, PACKS};
 use crate::ops::average::Divisor;
 use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
 use crate::ops::linear::{Outputs, TileMemory, part, part_mut};
@@ -54,7 +54,7 @@ impl<'w> Attention<'w> {
         // A row that is to be packed lies where the scores will be.
         let room = size_of::<i32>() * QUERY_ROWS * whole;
         let is_packed = kernels.weight_layout.fits(TILE_CHANNELS, d) && d.is_multiple_of(TILE_CHANNELS) && d <= room;
-        let is_packed = is_packed && kernels.weight_layout != WeightLayout::RowMajor;
+        let is_packed = PACKS && is_packed && kernels.weight_layout != WeightLayout::RowMajor;
         let (padded, layout) = if is_packed { (whole, kernels.weight_layout) } else { (n, WeightLayout::RowMajor) };
         Self {
             rows: Rows::take(&mut rest, n, h),
@@ -114,7 +114,7 @@ impl<'w> Attention<'w> {
     fn attend(&mut self, kernels: &Kernels, constants: &Constants, head: usize, first: usize) {
         let (n, padded, h, d) = (self.n, self.padded, self.h, self.d);
         let m = QUERY_ROWS.min(n.saturating_sub(first));
-        let is_packed = self.layout != WeightLayout::RowMajor;
+        let is_packed = PACKS && self.layout != WeightLayout::RowMajor;
         let (products, averages) = match is_packed {
             true => (kernels.matmul_packed_i8, kernels.matmul_packed_u8_i8),
             false => (kernels.matmul_i8, kernels.matmul_u8_i8),
@@ -168,7 +168,7 @@ impl Packed<'_> {
     /// Quantises the row; returns its magnitude. Where it has to be packed, it lies first where scores will be.
     fn quantize(self, kernels: &Kernels, wide: &[i32], room: &mut [i32]) -> i32 {
         let Self { layout, index, out, columns } = self;
-        if layout == WeightLayout::RowMajor {
+        if !PACKS || layout == WeightLayout::RowMajor {
             return (kernels.quantize_i32)(wide, part_mut(out, index * columns, wide.len()));
         }
         let row = part_mut(bytemuck::cast_slice_mut(room), 0, wide.len());

@@ -6,6 +6,10 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
+#[cfg(kernel_dsp)]
+pub mod arm;
+#[cfg(kernel_dsp)]
+mod registers;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
@@ -80,6 +84,9 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 
 /// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, channels, multiplier, output, stride.
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
+
+/// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
+pub(crate) const PACKS: bool = cfg!(target_arch = "x86_64");
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -157,11 +164,19 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(kernel_dsp)]
+    let vector = arm::available();
+    #[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
-pub const COMPILED: &[&str] =
-    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avxvnni", "avx2", "scalar"] } else { &["scalar"] };
+#[cfg(target_arch = "x86_64")]
+pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
+/// Names of the tables that are compiled in.
+#[cfg(kernel_dsp)]
+pub const COMPILED: &[&str] = arm::COMPILED;
+/// Names of the tables that are compiled in.
+#[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+pub const COMPILED: &[&str] = &["scalar"];

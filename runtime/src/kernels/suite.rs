@@ -20,8 +20,8 @@ pub const BYTES: usize = 40 * 1024;
 
 /// Why the suite did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum SuiteError {
     /// The memory lent is smaller than [`BYTES`]: nothing was compared.
     MemoryTooSmall {

@@ -12,7 +12,7 @@
 use super::fixed_point::normalizing_shift;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
-use crate::kernels::{Kernels, MatmulShape, PerChannel};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel};
 use crate::storage::{Storage, Unreadable};
 
 /// Rows that are multiplied by one tile of weights at a time, at most.
@@ -134,7 +134,7 @@ impl<S: Storage> Linear<S> {
         mut sink: impl FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
         let (tile, inputs) = (self.tiles.tile(part, index), self.tiles.inputs);
-        if self.tiles.layout != WeightLayout::RowMajor {
+        if PACKS && self.tiles.layout != WeightLayout::RowMajor {
             return self.packed_tiles(kernels, input, (part, index), memory, sink);
         }
         let mut parameters = self.parameters(&tile)?;
@@ -159,6 +159,8 @@ impl<S: Storage> Linear<S> {
     }
 
     /// Two whole tiles, or the last alone; nothing for the second of two.
+    // Not where row-major tiles are: their stack is scarcer.
+    #[inline(never)]
     fn packed_tiles(
         &self,
         kernels: &Kernels,

@@ -113,7 +113,7 @@ fn what_cannot_fit_is_refused_with_the_numbers_and_advice() {
     // A row of 4,096 channels does not fit the window of eight blocks.
     let wide = json!({ "model_type": "bert", "hidden_size": 4096, "num_attention_heads": 64, "num_hidden_layers": 1 });
     let wide = folder.write("wide.json", wide.to_string());
-    mbert(&["plan", &wide, "--board", "lm3s6965evb"]).refused(&["window", "8,192", "3,584", "blocks"]);
+    mbert(&["plan", &wide, "--board", "lm3s6965evb"]).refused(&["window", "8,192", "5,120", "blocks"]);
     let broken = folder.write("broken.json", "{");
     mbert(&["plan", &broken, "--board", "mps2-an385"]).refused(&["broken.json", "not the JSON"]);
     let other = folder.write("other.json", r#"{"model_type": "gpt2"}"#);

@@ -1,0 +1,227 @@
+//! What the kernels take on this board, in instructions: each entry is called as the encoder calls it, on values of the sizes that a
+//! trained model gives it.
+
+use core::fmt::Write;
+
+use mbert_runtime::config::HiddenAct;
+use mbert_runtime::format::layout::WeightLayout;
+use mbert_runtime::format::tiles::Tiles;
+use mbert_runtime::kernels::{Kernels, MatmulShape};
+use mbert_runtime::ops::activation::delta_table;
+use mbert_runtime::ops::average::Divisor;
+use mbert_runtime::ops::fixed_point::accumulator_shift;
+use mbert_runtime::ops::layer_norm::{LayerNormScale, Normalizer};
+use mbert_runtime::ops::linear::{BLOCK_ROWS, Linear, LinearShifts, QuantizedRows, TileMemory};
+use mbert_runtime::ops::softmax::SoftmaxScale;
+
+use crate::counter::InstructionCounter;
+use crate::error::Failure;
+use crate::semihosting::Console;
+
+/// Hidden size, head dimension, tokens: those of bert-base-multilingual-cased, at a length that users ask for.
+const H: usize = 768;
+const D: usize = 64;
+const N: usize = 128;
+const TILE: usize = 16;
+/// Query rows that the encoder computes together.
+const QUERY_ROWS: usize = 8;
+/// Channels that share a scale behind the activation.
+const GROUP: usize = 256;
+
+/// Prints, for each part of the encoder, what one of its multiplications or elements takes: `bench NAME INSTRUCTIONS UNITS`.
+pub fn bench(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
+    let kernels = Kernels::native();
+    writeln!(out, "kernels {}", kernels.name)?;
+    let mut bench = Bench { kernels, counter, out, random: 1 };
+    bench.linear("linear_128", memory, (128, H, H))?;
+    bench.linear("linear_16", memory, (16, H, H))?;
+    bench.linear("linear_1", memory, (1, H, H))?;
+    bench.linear("linear_groups_128", memory, (128, 4 * TILE, 4 * H))?;
+    bench.attention(memory)?;
+    bench.activation(memory)?;
+    bench.layer_norm(memory)
+}
+
+struct Bench<'b> {
+    kernels: &'static Kernels,
+    counter: &'b dyn InstructionCounter,
+    out: Console,
+    random: u32,
+}
+
+/// The next `count` elements of a memory that is aligned to 8 bytes, and stays so.
+fn take<'m, T: bytemuck::Pod>(rest: &mut &'m mut [u8], count: usize) -> &'m mut [T] {
+    let bytes = count * size_of::<T>();
+    let (taken, after) = core::mem::take(rest).split_at_mut(bytes.next_multiple_of(8));
+    *rest = after;
+    bytemuck::cast_slice_mut(&mut taken[..bytes])
+}
+
+impl Bench<'_> {
+    /// Even over ±2^bits.
+    fn value(&mut self, bits: u32) -> i32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        (self.random as i32) >> (31 - bits)
+    }
+
+    /// Near 0 more often than far from it, as activations are: between ±2^bits.
+    fn bell(&mut self, bits: u32) -> i32 {
+        (self.value(bits) + self.value(bits) + self.value(bits) + self.value(bits)) >> 2
+    }
+
+    fn fill<T>(&mut self, out: &mut [T], value: impl Fn(&mut Self) -> T) {
+        out.iter_mut().for_each(|out| *out = value(self));
+    }
+
+    fn measure(&mut self, name: &str, units: usize, work: impl FnOnce(&Kernels)) -> Result<(), Failure> {
+        let begin = self.counter.instructions();
+        work(self.kernels);
+        let instructions = self.counter.instructions() - begin;
+        Ok(writeln!(self.out, "bench {name} {instructions} {units}")?)
+    }
+
+    /// A linear layer up to the values that are added to the residual stream, activated or quantised.
+    fn linear(&mut self, name: &str, memory: &mut [u8], (m, n, k): (usize, usize, usize)) -> Result<(), Failure> {
+        let mut rest = memory;
+        let tiles = Tiles { offset: 0, channels: n, inputs: k, parameters: 2, layout: WeightLayout::RowMajor };
+        let blob = take::<u8>(&mut rest, n * (k + 8));
+        for index in 0..tiles.count() {
+            let tile = tiles.tile(0, index);
+            let (offset, weights) = (tile.offset as usize, tile.weights as usize);
+            for word in blob[offset..weights].chunks_exact_mut(8) {
+                let (bias, multiplier) = (self.value(12), 1 << 30 | self.value(29));
+                word[..4].copy_from_slice(&bias.to_le_bytes());
+                word[4..].copy_from_slice(&multiplier.to_le_bytes());
+            }
+            self.fill(&mut blob[weights..][..TILE * k], |bench| bench.value(7).max(-127) as u8);
+        }
+        let group_size = if k > H { GROUP } else { k };
+        let values = take::<i8>(&mut rest, m * k);
+        self.fill(values, |bench| bench.bell(7).max(-127) as i8);
+        let scales = take::<i32>(&mut rest, m * k / group_size);
+        self.fill(scales, |bench| 1 << 30 | bench.value(29));
+        let shifts = take::<u8>(&mut rest, m);
+        self.fill(shifts, |bench| bench.value(2) as u8 & 3);
+        let input = QuantizedRows { values, scales, shifts, group_size };
+        let block = m.min(BLOCK_ROWS) * TILE;
+        let (acc, groups) = (take(&mut rest, block), take(&mut rest, if group_size < k { block } else { 0 }));
+        let shifts = LinearShifts { accumulator: accumulator_shift(k), output: 1 };
+        let linear = Linear { blob: &*blob, tiles, shifts };
+        let mut unread = None;
+        self.measure(name, m * n * k, |kernels| {
+            for index in 0..tiles.count() {
+                let memory = &mut TileMemory { acc, groups };
+                unread = linear.tile(kernels, &input, (0, index), memory, |_| {}).err().or(unread);
+            }
+        })?;
+        Ok(unread.map_or(Ok(()), |unread| Err(mbert_runtime::error::ForwardError::from(unread)))?)
+    }
+
+    fn attention(&mut self, memory: &mut [u8]) -> Result<(), Failure> {
+        let mut rest = memory;
+        let (query, key, value) =
+            (take::<i8>(&mut rest, N * D), take::<i8>(&mut rest, N * D), take::<i8>(&mut rest, N * D));
+        for part in [&mut *query, &mut *key, &mut *value] {
+            self.fill(part, |bench| bench.bell(7).max(-127) as i8);
+        }
+        let (key_scales, value_scales) = (take::<i32>(&mut rest, N), take::<i32>(&mut rest, D));
+        self.fill(key_scales, |bench| 1 << 30 | bench.value(29) & ((1 << 30) - 1));
+        self.fill(value_scales, |bench| bench.value(20));
+        let (scores, probabilities) = (take::<i32>(&mut rest, N * N), take::<u8>(&mut rest, N * N));
+        let (weighted, context) = (take::<i32>(&mut rest, N * D), take::<i16>(&mut rest, N * D));
+        let sums = take::<u32>(&mut rest, N);
+
+        let shape = MatmulShape {
+            m: QUERY_ROWS,
+            n: N,
+            k: D,
+            input_stride: D,
+            weight_stride: D,
+            out_stride: N,
+            out_tile_stride: 0,
+        };
+        self.measure("scores", N * N * D, |kernels| {
+            for (query, scores) in query.chunks_exact(QUERY_ROWS * D).zip(scores.chunks_exact_mut(QUERY_ROWS * N)) {
+                (kernels.matmul_i8)(&shape, query, key, scores);
+            }
+        })?;
+        // A third of the probabilities become 0, as in the models that come with the project.
+        let scale = SoftmaxScale { multiplier: 1_600_000_000, exponent: 79 }.row(1 << 21, 8, D);
+        self.measure("softmax", N * N, |kernels| {
+            let rows = scores.chunks_exact_mut(N).zip(probabilities.chunks_exact_mut(N));
+            for ((scores, out), sum) in rows.zip(&mut *sums) {
+                *sum = (kernels.softmax_row)(scores, key_scales, scale, out);
+            }
+        })?;
+        let zeros = probabilities.iter().filter(|&&p| p == 0).count();
+        writeln!(self.out, "zeros {zeros} of {}", N * N)?;
+        let shape = MatmulShape { n: D, k: N, input_stride: N, weight_stride: N, out_stride: D, ..shape };
+        self.measure("context", N * N * D, |kernels| {
+            for (input, out) in
+                probabilities.chunks_exact(QUERY_ROWS * N).zip(weighted.chunks_exact_mut(QUERY_ROWS * D))
+            {
+                (kernels.matmul_u8_i8)(&shape, input, value, out);
+            }
+        })?;
+        self.measure("average", N * D, |kernels| {
+            for ((weighted, out), &sum) in weighted.chunks_exact(D).zip(context.chunks_exact_mut(D)).zip(&*sums) {
+                (kernels.average_row)(weighted, Divisor::new(sum), value_scales, out);
+            }
+        })
+    }
+
+    /// 64 rows of one group of channels: the activation, tile by tile, then int8.
+    fn activation(&mut self, memory: &mut [u8]) -> Result<(), Failure> {
+        let mut rest = memory;
+        let tile = take::<i32>(&mut rest, BLOCK_ROWS * TILE);
+        self.fill(tile, |bench| bench.bell(14));
+        let mut multiplier = [0; TILE];
+        self.fill(&mut multiplier, |bench| 1 << 20 | bench.value(19));
+        let (wide, out) = (take::<i16>(&mut rest, BLOCK_ROWS * GROUP), take::<i8>(&mut rest, BLOCK_ROWS * GROUP));
+        let delta = delta_table(HiddenAct::Gelu);
+        self.measure("activate", BLOCK_ROWS * GROUP, |kernels| {
+            for first in (0..GROUP).step_by(TILE) {
+                (kernels.activate_tile)(delta, tile, TILE, &multiplier, &mut wide[first..], GROUP);
+            }
+        })?;
+        self.measure("quantize_activation", BLOCK_ROWS * GROUP, |kernels| {
+            for (row, out) in wide.chunks_exact(GROUP).zip(out.chunks_exact_mut(GROUP)) {
+                core::hint::black_box((kernels.quantize_i16)(row, out));
+            }
+        })
+    }
+
+    /// 64 rows from the sums of a linear layer to the input of the next.
+    fn layer_norm(&mut self, memory: &mut [u8]) -> Result<(), Failure> {
+        let mut rest = memory;
+        let tile = take::<i32>(&mut rest, BLOCK_ROWS * TILE);
+        self.fill(tile, |bench| bench.bell(13));
+        let residual = take::<i16>(&mut rest, BLOCK_ROWS * H);
+        self.fill(residual, |bench| bench.bell(13) as i16);
+        let parameters = take::<[i32; 2]>(&mut rest, H);
+        self.fill(parameters, |bench| [1 << 29 | bench.value(28), bench.value(15)]);
+        let smoothing = take::<i16>(&mut rest, H);
+        self.fill(smoothing, |bench| 1 << 14 | bench.value(13) as i16);
+        let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
+        let units = BLOCK_ROWS * H;
+        self.measure("add_residual", units, |kernels| {
+            for first in (0..H).step_by(TILE) {
+                (kernels.add_residual)(tile, TILE, 1, &mut residual[first..], H);
+            }
+        })?;
+        let scale = LayerNormScale { epsilon: 1000, shift: 9 };
+        self.measure("layer_norm", units, |kernels| {
+            for row in residual.chunks_exact_mut(H) {
+                let normalizer = Normalizer::new(H, (kernels.layer_norm_sums)(row), scale);
+                (kernels.layer_norm)(row, parameters, &normalizer);
+            }
+        })?;
+        self.measure("quantize_residual", units, |kernels| {
+            for (row, out) in residual.chunks_exact(H).zip(out.chunks_exact_mut(H)) {
+                core::hint::black_box((kernels.quantize_smoothed)(row, smoothing, out));
+            }
+        })
+    }
+}
