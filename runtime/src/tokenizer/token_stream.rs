@@ -314,7 +314,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     }
 
     /// Writes a character of the text into the word, or ends it.
-    #[inline]
+    #[inline(always)]
     fn character(
         &mut self,
         c: char,
