@@ -99,7 +99,7 @@ fn news(blob: &[u8], languages: &[&str], tokens: usize) -> Option<Vec<Ids>> {
     Some(sequences)
 }
 
-fn encode(model: &Model<'_>, text: &str, max: usize) -> Vec<u32> {
+fn encode(model: &Model<&[u8]>, text: &str, max: usize) -> Vec<u32> {
     let mut ids = vec![0; max];
     let mut encoding = Encoding::new(&mut ids);
     model.tokenizer().encode(text, None, Truncation::LongestFirst, &mut encoding).unwrap();

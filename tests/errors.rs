@@ -9,7 +9,7 @@ use mbert_runtime::error::{ForwardError, Head};
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError};
+use mbert_runtime::pipeline::{MaskAnswer, Pipeline, PipelineError, max_tokens, memory_bytes, memory_bytes_in_passes};
 use mbert_runtime::tokenizer::TokenizerError;
 use mbert_tests::models::convert;
 use mbert_tests::tiny_checkpoint::TinyCheckpoint;
@@ -40,12 +40,12 @@ fn encoder_blob() -> Vec<u8> {
 fn error_of<E: std::error::Error>(
     blob: &[u8],
     tokens: usize,
-    question: impl FnOnce(&mut Pipeline<'_, '_, '_>) -> Result<(), E>,
+    question: impl FnOnce(&mut Pipeline<'_, '_, &[u8]>) -> Result<(), E>,
 ) -> E {
     let model = Model::open(blob).unwrap();
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, tokens)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, tokens)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
-    let good = |pipeline: &mut Pipeline<'_, '_, '_>| {
+    let good = |pipeline: &mut Pipeline<'_, '_, &[u8]>| {
         pipeline.set_ids(&[2, 57, 3], &[0; 3]).unwrap();
         pipeline.forward(&mut ()).unwrap().last_hidden_state().to_vec()
     };
@@ -83,7 +83,7 @@ fn sequence_without_a_token_is_refused() {
 #[test]
 fn question_before_the_first_sequence_is_refused() {
     let model = Model::open(blob()).unwrap();
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, 8)];
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, 8)];
     let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
     let error = pipeline.forward(&mut ()).unwrap_err();
     assert_eq!(error, PipelineError::Forward(ForwardError::EmptySequence));
@@ -99,10 +99,14 @@ fn sequence_longer_than_the_positions_is_refused_with_both_numbers() {
 
 #[test]
 fn sequence_longer_than_the_memory_is_refused_with_both_numbers() {
-    let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&[4; 7], &[0; 7]));
-    let bytes = |tokens| Pipeline::bytes(&Model::open(blob()).unwrap().manifest().config, tokens);
-    let expected = ForwardError::WorkspaceTooSmall { needed_bytes: bytes(7), given_bytes: bytes(6) };
-    assert_eq!(error, PipelineError::Forward(expected));
+    let config = Model::open(blob()).unwrap().manifest().config;
+    let given_bytes = memory_bytes(&config, 6);
+    // In more than one pass a few more fit.
+    let tokens = max_tokens(&config, given_bytes) + 1;
+    assert!(tokens > 6);
+    let error = error_of(blob(), 6, |pipeline| pipeline.set_ids(&vec![4; tokens], &vec![0; tokens]));
+    let needed_bytes = memory_bytes_in_passes(&config, tokens, tokens);
+    assert_eq!(error, PipelineError::Forward(ForwardError::WorkspaceTooSmall { needed_bytes, given_bytes }));
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn ids_and_types_of_different_length_are_refused() {
 #[test]
 fn workspace_that_is_too_small_tells_what_it_needs() {
     let config = Model::open(blob()).unwrap().manifest().config;
-    let needed_bytes = Workspace::bytes(&config, 9);
+    let needed_bytes = Workspace::bytes_in_passes(&config, 9, 9);
     let mut memory = vec![0; needed_bytes];
     assert!(Workspace::new(&mut memory, &config, 9).is_ok());
     let error = Workspace::new(&mut memory[1..], &config, 9).unwrap_err();
@@ -163,7 +167,7 @@ fn pipeline_without_memory_takes_no_token_at_any_address() {
 #[test]
 fn missing_heads_are_named() {
     let blob = encoder_blob();
-    let error_of_head = |head: fn(&mut Pipeline<'_, '_, '_>) -> Result<(), ForwardError>| {
+    let error_of_head = |head: fn(&mut Pipeline<'_, '_, &[u8]>) -> Result<(), ForwardError>| {
         error_of(&blob, POSITIONS, |pipeline| {
             pipeline.set_ids(&[2, 4, 3], &[0; 3]).unwrap();
             head(pipeline)
@@ -236,6 +240,8 @@ fn ten_megabytes_of_text_are_refused_at_once() {
 #[test]
 fn text_longer_than_the_memory_is_refused_with_both_numbers() {
     let error = fill_mask(blob(), 8, &"the cat ".repeat(9));
-    let expected = TokenizerError::TooManyTokens { needed_tokens: 20, given_tokens: 8 };
+    let config = Model::open(blob()).unwrap().manifest().config;
+    let given_tokens = max_tokens(&config, memory_bytes(&config, 8));
+    let expected = TokenizerError::TooManyTokens { needed_tokens: 20, given_tokens };
     assert_eq!(error, PipelineError::Tokenizer(expected));
 }

@@ -13,7 +13,7 @@ use mbert_runtime::model::Model;
 use mbert_tests::tiny_checkpoint::{TinyCheckpoint, TinyTensor};
 
 fn converted(dir: &Path, layout: WeightLayout) -> Vec<u8> {
-    let options = Options { calibration: Calibration::BuiltIn, layout, rollback_counter: 0 };
+    let options = Options { calibration: Calibration::BuiltIn, layout, ..Default::default() };
     convert(&Checkpoint::open(dir).unwrap(), &options, &ProgressBar::hidden()).unwrap().blob
 }
 
@@ -35,7 +35,7 @@ fn sequences() -> Vec<Ids> {
 fn comparison(checkpoint: &TinyCheckpoint) -> Comparison {
     let dir = checkpoint.write();
     let blob = converted(dir.path(), WeightLayout::RowMajor);
-    let model = Model::open(&blob).unwrap();
+    let model = Model::open(&blob[..]).unwrap();
     model.verify().unwrap();
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     let run = |kernels| compare(&model, kernels, &checkpoint, &sequences(), &ProgressBar::hidden()).unwrap();
@@ -77,7 +77,7 @@ fn packed_weights_give_the_bits_of_row_major_ones() {
     let dir = TinyCheckpoint::with_sizes(5, 64, 320, 4).write();
     let blobs = WeightLayout::ALL.map(|layout| converted(dir.path(), layout));
     let cases = blobs.each_ref().map(|blob| {
-        let model = Model::open(blob).unwrap();
+        let model = Model::open(&blob[..]).unwrap();
         let section = model.sections().nth(1).unwrap();
         model.section_bytes(&section).to_vec()
     });
@@ -116,10 +116,10 @@ fn absurdly_large_weights_are_converted_or_refused_without_panic() {
     for factor in [1e6, 1e20, 1e30] {
         let dir = scaled("dense.weight", factor).write();
         let options =
-            Options { calibration: Calibration::BuiltIn, layout: WeightLayout::RowMajor, rollback_counter: 0 };
+            Options { calibration: Calibration::BuiltIn, layout: WeightLayout::RowMajor, ..Default::default() };
         let checkpoint = Checkpoint::open(dir.path());
         match checkpoint.and_then(|checkpoint| convert(&checkpoint, &options, &ProgressBar::hidden())) {
-            Ok(converted) => Model::open(&converted.blob).unwrap().verify().unwrap(),
+            Ok(converted) => Model::open(&converted.blob[..]).unwrap().verify().unwrap(),
             Err(error) => println!("{error:#}"),
         }
     }

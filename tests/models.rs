@@ -12,7 +12,7 @@ use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::section::{Section, SectionKind};
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::{Pipeline, memory_bytes};
 use mbert_runtime::trace::TraceHash;
 use sha2::{Digest, Sha256};
 
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 ///
 /// If it is refused.
 pub fn convert(dir: &Path, calibration: Calibration, layout: WeightLayout) -> Converted {
-    let options = Options { calibration, layout, rollback_counter: 0 };
+    let options = Options { calibration, layout, ..Default::default() };
     mbert::convert::convert(&open_checkpoint(dir), &options, &ProgressBar::hidden())
         .expect("the checkpoint can be converted")
 }
@@ -61,7 +61,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Panics
 ///
 /// If the sequence is refused.
-pub fn answer(pipeline: &mut Pipeline<'_, '_, '_>, model: &Model<'_>, ids: &[u32], types: &[u8]) -> String {
+pub fn answer(pipeline: &mut Pipeline<'_, '_, &[u8]>, model: &Model<&[u8]>, ids: &[u32], types: &[u8]) -> String {
     let manifest = model.manifest();
     let mut trace = TraceHash::default();
     pipeline.set_ids(ids, types).expect("there is room for the sequence");
@@ -85,8 +85,8 @@ pub fn answer(pipeline: &mut Pipeline<'_, '_, '_>, model: &Model<'_>, ids: &[u32
 /// # Panics
 ///
 /// If the model is packed for other kernels, or the sequence is refused.
-pub fn trace(model: &Model<'_>, kernels: &'static Kernels, ids: &[u32]) -> String {
-    let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, ids.len())];
+pub fn trace(model: &Model<&[u8]>, kernels: &'static Kernels, ids: &[u32]) -> String {
+    let mut memory = vec![0; memory_bytes(&model.manifest().config, ids.len())];
     let mut pipeline = Pipeline::new(model, kernels, &mut memory).expect("these kernels read the weights");
     answer(&mut pipeline, model, ids, &vec![0; ids.len()])
 }

@@ -9,7 +9,7 @@ use mbert::hidden_states::HiddenStates;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::{Pipeline, memory_bytes};
 use mbert_runtime::tokenizer::{Encoding, Truncation};
 use mbert_tests::models::convert;
 use mbert_tests::shared;
@@ -43,7 +43,7 @@ fn parse(line: &str) -> Pair {
 }
 
 /// The mean of the last hidden states of a text.
-fn embed(model: &Model<'_>, pipeline: &mut Pipeline<'_, '_, '_>, text: &str) -> Vec<f32> {
+fn embed(model: &Model<&[u8]>, pipeline: &mut Pipeline<'_, '_, &[u8]>, text: &str) -> Vec<f32> {
     let mut ids = [0; MAX_TOKENS];
     let mut encoding = Encoding::new(&mut ids);
     model.tokenizer().encode(text, None, Truncation::LongestFirst, &mut encoding).unwrap();
@@ -96,9 +96,9 @@ fn minilm_orders_english_sentence_pairs_as_people_do() {
     let pairs: Vec<Pair> = std::fs::read_to_string(path).unwrap().lines().map(parse).collect();
     assert_eq!(pairs.len(), 1500);
     let blob = convert(&dir, Calibration::BuiltIn, WeightLayout::RowMajor).blob;
-    let model = Model::open(&blob).unwrap();
+    let model = Model::open(&blob[..]).unwrap();
     let similarities = |pairs: &[Pair]| -> Vec<f64> {
-        let mut memory = vec![0; Pipeline::bytes(&model.manifest().config, MAX_TOKENS)];
+        let mut memory = vec![0; memory_bytes(&model.manifest().config, MAX_TOKENS)];
         let mut pipeline = Pipeline::new(&model, Kernels::native(), &mut memory).unwrap();
         let of_pair = |pair: &Pair| {
             let [a, b] = pair.sentences.each_ref().map(|sentence| embed(&model, &mut pipeline, sentence));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Limits (checked by the converter and again when a blob is opened): see [`BertConfig::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BertConfig {
     /// Entries of the vocabulary and rows of the word embeddings.
     pub vocab_size: u32,
@@ -27,6 +28,7 @@ pub struct BertConfig {
 
 /// The feed-forward activation. All are `max(x, 0) − δ(|x|)` with a δ that the blob carries as a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum HiddenAct {
     /// The erf form.
     Gelu,
@@ -52,6 +54,7 @@ impl HiddenAct {
 
 /// A field of [`BertConfig`] that lies outside what the runtime computes exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConfigOutOfRange {
     /// The field's Hugging Face name.
     pub field: &'static str,

@@ -5,13 +5,20 @@ use core::fmt;
 use crate::config::ConfigOutOfRange;
 use crate::format::layout::WeightLayout;
 use crate::format::section::SectionKind;
+use crate::storage::Unreadable;
 
 /// Why a model blob was refused. Nothing is read from a blob that failed to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FormatError {
     /// Shorter than a header: not a blob, or an empty flash region.
     TooShort {
+        /// Bytes given.
+        found_bytes: u64,
+    },
+    /// Longer than 4 GiB.
+    TooLong {
         /// Bytes given.
         found_bytes: u64,
     },
@@ -95,6 +102,20 @@ pub enum FormatError {
     },
     /// The configuration lies outside what the runtime computes exactly.
     Config(ConfigOutOfRange),
+    /// The device that the blob lies on did not give some bytes.
+    Unreadable {
+        /// The first of them.
+        offset_bytes: u32,
+    },
+    /// The blob's place in memory is not a multiple of 8.
+    Misaligned,
+    /// The storage's window is smaller than the longest piece of the model that is needed at once.
+    WindowTooSmall {
+        /// Bytes of that piece.
+        needed_bytes: usize,
+        /// Bytes of the window.
+        given_bytes: usize,
+    },
     /// Weights are packed for another kind of CPU: convert again with this target.
     UnsupportedLayout {
         /// How they are packed.
@@ -109,6 +130,9 @@ impl fmt::Display for FormatError {
         match *self {
             Self::TooShort { found_bytes } => {
                 write!(f, "{found_bytes} bytes are too few for a model: not a .mbert file, or an empty flash region")
+            }
+            Self::TooLong { found_bytes } => {
+                write!(f, "{found_bytes} bytes are more than a model can have, which is 4 GiB")
             }
             Self::BadMagic { found } => write!(
                 f,
@@ -151,6 +175,14 @@ impl fmt::Display for FormatError {
                 write!(f, "a parameter in section {kind:?} of layer {layer} is out of range: convert the model again")
             }
             Self::Config(error) => write!(f, "unsupported model: {error}"),
+            Self::Unreadable { offset_bytes } => {
+                write!(f, "byte {offset_bytes} of the model cannot be read: check the device that it lies on")
+            }
+            Self::Misaligned => write!(f, "the model's place in memory is not a multiple of 8 bytes: move it"),
+            Self::WindowTooSmall { needed_bytes, given_bytes } => write!(
+                f,
+                "this model is read in pieces of up to {needed_bytes} bytes, but the storage's window has {given_bytes}: give its cache more blocks"
+            ),
             Self::UnsupportedLayout { found, native } => write!(
                 f,
                 "weights are packed as {}, but these kernels read row-major or {}: convert for this target",
@@ -163,6 +195,12 @@ impl fmt::Display for FormatError {
 
 impl core::error::Error for FormatError {}
 
+impl From<Unreadable> for FormatError {
+    fn from(error: Unreadable) -> Self {
+        Self::Unreadable { offset_bytes: error.offset }
+    }
+}
+
 impl From<ConfigOutOfRange> for FormatError {
     fn from(error: ConfigOutOfRange) -> Self {
         Self::Config(error)
@@ -171,6 +209,7 @@ impl From<ConfigOutOfRange> for FormatError {
 
 /// Why a sequence could not be run through the model. The next sequence works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ForwardError {
     /// No token at all.
@@ -216,6 +255,11 @@ pub enum ForwardError {
     },
     /// The model was converted without this head.
     MissingHead(Head),
+    /// The device that the model lies on did not give some bytes.
+    Unreadable {
+        /// The first of them, from the beginning of the blob.
+        offset_bytes: u32,
+    },
     /// A position at or after the end of the sequence.
     PositionOutOfRange {
         /// The position.
@@ -227,6 +271,7 @@ pub enum ForwardError {
 
 /// A part of the model beyond the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Head {
     /// `pooler`: the first token through a linear layer and tanh.
     Pooler,
@@ -263,6 +308,9 @@ impl fmt::Display for ForwardError {
                 };
                 write!(f, "the model has no {name}: convert a checkpoint that has one")
             }
+            Self::Unreadable { offset_bytes } => {
+                write!(f, "byte {offset_bytes} of the model cannot be read: check the device that it lies on")
+            }
             Self::PositionOutOfRange { position, tokens } => {
                 write!(f, "position {position} lies outside the sequence of {tokens} tokens")
             }
@@ -271,3 +319,9 @@ impl fmt::Display for ForwardError {
 }
 
 impl core::error::Error for ForwardError {}
+
+impl From<Unreadable> for ForwardError {
+    fn from(error: Unreadable) -> Self {
+        Self::Unreadable { offset_bytes: error.offset }
+    }
+}

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! `bytes` is the blob that the `mbert` program writes, in flash, in memory or memory-mapped; it is read in place.
-//! [`Pipeline::bytes`](pipeline::Pipeline::bytes) tells how much `memory` a sequence needs, and a model is shared between threads,
+//! [`memory_bytes`](pipeline::memory_bytes) tells how much `memory` a sequence needs, and a model is shared between threads,
 //! each with a pipeline of its own.
 //!
 //! # The path from text to answer
@@ -41,6 +41,7 @@ pub mod heads;
 pub mod ops;
 pub mod kernels;
 pub mod trace;
+pub mod cost;
 pub mod config;
 pub mod error;
 
@@ -49,7 +50,7 @@ mod tests {
     #[test]
     fn a_model_can_be_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
-        shared::<crate::model::Model<'_>>();
+        shared::<crate::model::Model<&[u8]>>();
         shared::<crate::kernels::Kernels>();
     }
 }

@@ -1,55 +1,85 @@
-//! A model in memory: the blob, checked once, and typed access to its parts. Nothing is copied.
+//! A model on its storage: the blob, checked once, and typed access to its parts. Nothing is copied that lies in memory.
 
 use sha2::{Digest, Sha256};
 
+use crate::config::BertConfig;
 use crate::error::FormatError;
 use crate::format::constants::{Constants, LayerConstants};
+use crate::format::contents::{self, LAYER_NORM_HEADER_BYTES};
 use crate::format::header::{HEADER_BYTES, Header};
 use crate::format::layout::WeightLayout;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, Provenance};
 use crate::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
-use crate::format::tensor::{I8Matrix, I16s, I32s};
-use crate::format::u64_at;
+use crate::format::tiles::Tiles;
 use crate::kernels::Kernels;
 use crate::ops::layer_norm::LayerNormScale;
 use crate::ops::linear::{Linear, LinearShifts};
+use crate::storage::{Storage, Unreadable};
 use crate::tokenizer::{Tokenizer, Vocab};
 
 /// Sections up to this size are verified whenever a blob is opened.
 const SMALL_SECTION_BYTES: u64 = 4096;
 /// Channels that share one scale at the input of `output.dense`.
 pub const GROUP_SIZE: usize = 256;
-/// Bytes before γ and β in a layer norm section.
-const LAYER_NORM_HEADER_BYTES: usize = 16;
+/// Bytes that are hashed, or compared with zero, at a time.
+const PIECE_BYTES: usize = 4096;
 
-/// A model, read in place. It can be shared between threads.
+/// A model, read where it lies: `Model<&[u8]>` in memory, `Model<CachedSection<…>>` on a device.
+///
+/// In memory it can be shared between threads.
 #[derive(Clone, Debug)]
-pub struct Model<'a> {
-    blob: &'a [u8],
+pub struct Model<S> {
+    blob: S,
     header: Header,
-    manifest: Manifest<'a>,
-    tokenizer: Tokenizer<&'a [u8]>,
+    manifest: Manifest,
+    places: Places,
+    tokenizer: Tokenizer<S>,
 }
 
-/// A layer norm's parameters.
+/// Where sections begin, by the code of their kind: in the first encoder layer, and how far on in the next.
 #[derive(Clone, Copy, Debug)]
-pub struct LayerNorm<'a> {
+struct Places {
+    offsets: [u32; SectionKind::CODES],
+    layouts: [WeightLayout; SectionKind::CODES],
+    layer_bytes: u32,
+}
+
+impl Places {
+    fn offset(&self, kind: SectionKind, layer: usize) -> u32 {
+        let first = self.offsets.get(kind as usize).copied().unwrap_or(0);
+        first.wrapping_add(self.layer_bytes.wrapping_mul(layer as u32))
+    }
+
+    fn layout(&self, kind: SectionKind) -> WeightLayout {
+        self.layouts.get(kind as usize).copied().unwrap_or_default()
+    }
+}
+
+/// What stands before γ and β in a layer norm section.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNorm {
     /// ε and the fraction bits of γ and β.
     pub scale: LayerNormScale,
     /// One step of the output is `2^−fraction_bits`.
     pub fraction_bits: i32,
-    parameters: I32s<'a>,
 }
 
-impl LayerNorm<'_> {
-    /// γ and β of every channel.
-    pub fn parameters(&self) -> impl Iterator<Item = (i32, i32)> + '_ {
-        (0..self.parameters.0.len() / 8).map(|c| (self.parameters.get(2 * c), self.parameters.get(2 * c + 1)))
+impl LayerNorm {
+    /// `None` if a value is out of range.
+    fn parse(bytes: &[u8; LAYER_NORM_HEADER_BYTES]) -> Option<Self> {
+        let (epsilon, rest) = bytes.split_first_chunk::<8>()?;
+        let (shift, rest) = rest.split_first_chunk::<4>()?;
+        let epsilon = u64::from_le_bytes(*epsilon);
+        let shift = u32::from_le_bytes(*shift);
+        let fraction_bits = i32::from_le_bytes(*rest.first_chunk()?);
+        let in_range = (1..1 << 60).contains(&epsilon) && shift < 32 && (-32..32).contains(&fraction_bits);
+        in_range.then_some(Self { scale: LayerNormScale { epsilon, shift }, fraction_bits })
     }
 }
 
-impl<'a> Model<'a> {
-    /// Opens a blob: checks header, section table, small sections, and that every section the model needs has its size.
+impl<S: Storage> Model<S> {
+    /// Opens a blob: checks header, section table, small sections, and that every section the model needs is where it belongs and has
+    /// its size.
     ///
     /// Nothing that reads the model afterwards can fail on its format. The hashes of the large sections are checked by
     /// [`verify`](Self::verify).
@@ -57,35 +87,42 @@ impl<'a> Model<'a> {
     /// # Errors
     ///
     /// The first thing that is wrong.
-    pub fn open(blob: &'a [u8]) -> Result<Self, FormatError> {
-        let header = Header::parse(blob, blob.len() as u64)?;
-        check_bounds(blob, &header)?;
-        for section in sections(blob, &header) {
-            if section.length_bytes <= SMALL_SECTION_BYTES {
-                verify_section(blob, &section)?;
-            }
+    pub fn open(blob: S) -> Result<Self, FormatError> {
+        let found_bytes = blob.bytes();
+        if found_bytes < HEADER_BYTES as u64 {
+            return Err(FormatError::TooShort { found_bytes });
         }
-        let manifest = find(blob, &header, SectionKind::Manifest, 0)?;
-        let manifest: Manifest<'a> =
-            postcard::from_bytes(slice(blob, &manifest)).map_err(|_| FormatError::BadManifest)?;
-        manifest.config.check()?;
-        let config = &manifest.config;
-        if usize::from(manifest.quantization.group_size) != GROUP_SIZE
-            || (manifest.heads.next_sentence && !manifest.heads.pooler)
-        {
-            return Err(FormatError::BadManifest);
+        if found_bytes > u32::MAX.into() {
+            return Err(FormatError::TooLong { found_bytes });
         }
-        for (kind, layer, element, rows, columns) in required_sections(&manifest) {
-            check_section(blob, &header, kind, layer, element, rows, columns, config.head_dim())?;
+        if blob.view(0, HEADER_BYTES, |bytes| !bytes.as_ptr().addr().is_multiple_of(8))? {
+            return Err(FormatError::Misaligned);
         }
-        let vocabulary = find(blob, &header, SectionKind::Vocabulary, 0)?;
-        let vocab = Vocab::open(slice(blob, &vocabulary)).map_err(|_| FormatError::BadVocabulary)?;
+        let bytes = blob.read(0)?;
+        let header = Header::parse(&bytes, found_bytes)?;
+        let mut hasher = Header::hasher(&bytes);
+        for index in 0..header.sections {
+            hasher.update(blob.read::<ENTRY_BYTES>(entry_offset(index))?);
+        }
+        if !Header::is_intact(&bytes, hasher) {
+            return Err(FormatError::DamagedHeader);
+        }
+        check_bounds(&blob, &header)?;
+
+        let manifest = open_manifest(&blob, &header)?;
+        let (config, given_bytes) = (&manifest.config, blob.window_bytes());
+        let needed_bytes = contents::window_bytes(config);
+        if needed_bytes > given_bytes {
+            return Err(FormatError::WindowTooSmall { needed_bytes, given_bytes });
+        }
+        let (places, vocabulary) = open_sections(&blob, &header, &manifest)?;
+        let vocabulary = blob.section(vocabulary.offset_bytes as u32, vocabulary.length_bytes as u32);
+        let vocab = Vocab::open(vocabulary).map_err(|_| FormatError::BadVocabulary)?;
         if vocab.len() != config.vocab_size as usize {
             return Err(FormatError::BadVocabulary);
         }
         let tokenizer = Tokenizer::new(vocab, manifest.tokenizer).map_err(|_| FormatError::BadVocabulary)?;
-        find(blob, &header, SectionKind::SelfTest, 0)?;
-        Ok(Self { blob, header, manifest, tokenizer })
+        Ok(Self { blob, header, manifest, places, tokenizer })
     }
 
     /// Checks the hash of every section and that all padding is zero: no flipped bit is missed.
@@ -95,19 +132,16 @@ impl<'a> Model<'a> {
     /// The first byte range that is damaged.
     pub fn verify(&self) -> Result<(), FormatError> {
         let mut end = self.header.table_end() as u64;
-        let zero = |from: u64, to: u64| match self.blob[from as usize..to as usize].iter().position(|&byte| byte != 0) {
-            None => Ok(()),
-            Some(at) => Err(FormatError::NonZeroPadding { offset_bytes: from + at as u64 }),
-        };
-        for section in self.sections() {
-            zero(end, section.offset_bytes)?;
+        for index in 0..self.header.sections {
+            let section = entry(&self.blob, index)?;
+            check_zero(&self.blob, end, section.offset_bytes)?;
             end = section.offset_bytes + section.length_bytes;
             if section.kind == SectionKind::Signature {
-                zero(section.offset_bytes, end)?;
+                check_zero(&self.blob, section.offset_bytes, end)?;
             }
-            verify_section(self.blob, &section)?;
+            verify_section(&self.blob, &section)?;
         }
-        zero(end, self.header.total_bytes)
+        check_zero(&self.blob, end, self.header.total_bytes)
     }
 
     /// Checks that these kernels read every weight of the model.
@@ -116,26 +150,29 @@ impl<'a> Model<'a> {
     ///
     /// The layout that they do not read.
     pub fn check_layout(&self, kernels: &Kernels) -> Result<(), FormatError> {
-        match self.sections().find(|section| !kernels.reads(section.layout)) {
+        match self.places.layouts.iter().find(|&&layout| !kernels.reads(layout)) {
             None => Ok(()),
-            Some(section) => {
-                Err(FormatError::UnsupportedLayout { found: section.layout, native: kernels.weight_layout })
-            }
+            Some(&found) => Err(FormatError::UnsupportedLayout { found, native: kernels.weight_layout }),
         }
     }
 
-    /// What the blob says of itself.
-    pub fn manifest(&self) -> &Manifest<'a> {
+    /// What the model is.
+    pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
+    /// Its geometry.
+    pub fn config(&self) -> &BertConfig {
+        &self.manifest.config
+    }
+
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer<&'a [u8]> {
+    pub fn tokenizer(&self) -> &Tokenizer<S> {
         &self.tokenizer
     }
 
     /// The whole blob.
-    pub fn blob(&self) -> &'a [u8] {
+    pub fn blob(&self) -> S {
         self.blob
     }
 
@@ -144,262 +181,286 @@ impl<'a> Model<'a> {
         &self.header
     }
 
-    /// The section table, in file order.
-    pub fn sections(&self) -> impl Iterator<Item = Section> + 'a {
-        sections(self.blob, &self.header)
-    }
-
-    /// The bytes of a section.
-    pub fn section_bytes(&self, section: &Section) -> &'a [u8] {
-        slice(self.blob, section)
-    }
-
-    /// The bytes of a section that `open` has found.
-    pub(crate) fn bytes(&self, kind: SectionKind, layer: usize) -> &'a [u8] {
-        match find(self.blob, &self.header, kind, layer as u16) {
-            Ok(section) => slice(self.blob, &section),
-            Err(_) => &[],
+    /// An entry of the section table.
+    ///
+    /// # Errors
+    ///
+    /// If there is none with this number, or the device fails.
+    pub fn section(&self, index: u16) -> Result<Section, FormatError> {
+        if index < self.header.sections {
+            entry(&self.blob, index)
+        } else {
+            Err(FormatError::BadSectionEntry { index })
         }
     }
 
-    /// An int32 vector that `open` has found.
-    pub(crate) fn i32s(&self, kind: SectionKind, layer: usize) -> I32s<'a> {
-        I32s(self.bytes(kind, layer))
+    /// The first byte of a section that this model has.
+    pub(crate) fn offset(&self, kind: SectionKind, layer: usize) -> u32 {
+        self.places.offset(kind, layer)
     }
 
-    /// An int16 vector that `open` has found.
-    pub(crate) fn i16s(&self, kind: SectionKind, layer: usize) -> I16s<'a> {
-        I16s(self.bytes(kind, layer))
+    /// Where the tiles of a linear layer lie.
+    pub(crate) fn tiles(&self, kind: SectionKind, layer: usize) -> Tiles {
+        contents::tiles(kind, self.config(), self.offset(kind, layer), self.places.layout(kind))
     }
 
-    /// An int8 matrix that `open` has found.
-    pub(crate) fn matrix(&self, kind: SectionKind, layer: usize) -> I8Matrix<'a> {
-        match find(self.blob, &self.header, kind, layer as u16) {
-            Ok(section) => I8Matrix {
-                values: bytemuck::cast_slice(slice(self.blob, &section)),
-                columns: section.columns as usize,
-                layout: section.layout,
-            },
-            Err(_) => I8Matrix { values: &[], columns: 0, layout: WeightLayout::RowMajor },
-        }
+    /// A linear layer.
+    pub(crate) fn linear(&self, kind: SectionKind, layer: usize, shifts: LinearShifts) -> Linear<S> {
+        Linear { blob: self.blob, tiles: self.tiles(kind, layer), shifts }
     }
 
-    /// A linear layer with `parameter_stride` parameters per channel.
-    pub(crate) fn linear(
-        &self,
-        parameters: SectionKind,
-        weight: SectionKind,
-        layer: usize,
-        parameter_stride: usize,
-        shifts: LinearShifts,
-    ) -> Linear<'a> {
-        Linear {
-            weight: self.matrix(weight, layer),
-            parameters: self.i32s(parameters, layer),
-            parameter_stride,
-            shifts,
-        }
-    }
-
-    /// A layer norm that `open` has found.
-    pub(crate) fn layer_norm(&self, kind: SectionKind, layer: usize) -> LayerNorm<'a> {
-        let (head, parameters) = self.bytes(kind, layer).split_at(LAYER_NORM_HEADER_BYTES);
-        let words = I32s(head);
-        LayerNorm {
-            scale: LayerNormScale { epsilon: u64_at(head, 0), shift: words.get(2) as u32 },
-            fraction_bits: words.get(3),
-            parameters: I32s(parameters),
-        }
+    /// The scale of a layer norm.
+    pub(crate) fn layer_norm(&self, kind: SectionKind, layer: usize) -> Result<LayerNorm, Unreadable> {
+        let offset = self.offset(kind, layer);
+        LayerNorm::parse(&self.blob.read(offset)?).ok_or(Unreadable { offset })
     }
 
     /// Fraction bits of the residual stream after a layer; 0 = embeddings.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the model has fewer layers.
-    pub fn hidden_fraction_bits(&self, layer: usize) -> i32 {
-        match layer.checked_sub(1) {
-            None => self.layer_norm(SectionKind::EmbeddingsLayerNorm, 0).fraction_bits,
-            Some(layer) => self.layer_norm(SectionKind::OutputLayerNorm, layer).fraction_bits,
-        }
+    /// If the device fails, or the model has fewer layers.
+    pub fn hidden_fraction_bits(&self, layer: usize) -> Result<i32, Unreadable> {
+        let norm = match layer.checked_sub(1) {
+            None => self.layer_norm(SectionKind::EmbeddingsLayerNorm, 0),
+            Some(layer) => self.layer_norm(SectionKind::OutputLayerNorm, layer),
+        };
+        norm.map(|norm| norm.fraction_bits)
     }
 
     /// Constants outside the layers.
-    ///
-    /// # Panics
-    ///
-    /// Never after `open`, which has parsed them.
-    pub(crate) fn constants(&self) -> Constants {
-        Constants::parse(&self.i32s(SectionKind::Constants, 0)).expect("checked by `open`")
+    pub(crate) fn constants(&self) -> Result<Constants, Unreadable> {
+        let offset = self.offset(SectionKind::Constants, 0);
+        Constants::parse(i32s(self.blob, offset)?).ok_or(Unreadable { offset })
     }
 
     /// Constants of one layer.
-    ///
-    /// # Panics
-    ///
-    /// Never after `open`, which has parsed them.
-    pub(crate) fn layer_constants(&self, layer: usize) -> LayerConstants {
-        LayerConstants::parse(&self.i32s(SectionKind::LayerConstants, layer)).expect("checked by `open`")
+    pub(crate) fn layer_constants(&self, layer: usize) -> Result<LayerConstants, Unreadable> {
+        let offset = self.offset(SectionKind::LayerConstants, layer);
+        LayerConstants::parse(i32s(self.blob, offset)?).ok_or(Unreadable { offset })
+    }
+
+    /// Shows int16 or int32 values that lie in the blob.
+    pub(crate) fn values<T: bytemuck::Pod, R>(
+        &self,
+        offset: u32,
+        count: usize,
+        show: impl FnOnce(&[T]) -> R,
+    ) -> Result<R, Unreadable> {
+        // All sections, and with them all values, are aligned.
+        let cast = |bytes: &[u8]| bytemuck::try_cast_slice(bytes).ok().map(show);
+        self.blob.view(offset, count * size_of::<T>(), cast)?.ok_or(Unreadable { offset })
     }
 }
 
-/// Every tensor a model must have: kind, layer, element type, rows, columns. Layer norms and constants are counted in bytes.
-pub fn required_sections<'m>(
-    manifest: &'m Manifest<'_>,
-) -> impl Iterator<Item = (SectionKind, u16, Element, usize, usize)> + 'm {
-    use Element::{Bytes, I8, I16, I32};
-    use SectionKind::*;
-    let config = &manifest.config;
-    let (h, f, v) =
-        (usize::from(config.hidden_size), usize::from(config.intermediate_size), config.vocab_size as usize);
-    let (positions, types) = (usize::from(config.max_position_embeddings), usize::from(config.type_vocab_size));
-    let layer_norm = LAYER_NORM_HEADER_BYTES + 8 * h;
-    let embeddings = [
-        (Constants, 0, I32, crate::format::constants::Constants::COUNT, 1),
-        (WordEmbeddings, 0, I8, v, h),
-        (WordScales, 0, I32, v, 1),
-        (PositionEmbeddings, 0, I16, positions, h),
-        (TokenTypeEmbeddings, 0, I16, types, h),
-        (EmbeddingsLayerNorm, 0, Bytes, layer_norm, 1),
-    ];
-    let layers = (0..u16::from(config.num_hidden_layers)).flat_map(move |layer| {
-        [
-            (LayerConstants, layer, I32, crate::format::constants::LayerConstants::COUNT, 1),
-            (QkvInput, layer, I16, h, 1),
-            (QkvParameters, layer, I32, 3 * h, 2),
-            (QkvWeight, layer, I8, 3 * h, h),
-            (AttentionOutputParameters, layer, I32, h, 2),
-            (AttentionOutputWeight, layer, I8, h, h),
-            (AttentionLayerNorm, layer, Bytes, layer_norm, 1),
-            (IntermediateInput, layer, I16, h, 1),
-            (IntermediateParameters, layer, I32, f, 3),
-            (IntermediateWeight, layer, I8, f, h),
-            (OutputParameters, layer, I32, h, 2),
-            (OutputWeight, layer, I8, h, f),
-            (OutputLayerNorm, layer, Bytes, layer_norm, 1),
-        ]
-    });
-    let pooler = [(PoolerInput, 0, I16, h, 1), (PoolerParameters, 0, I32, h, 2), (PoolerWeight, 0, I8, h, h)];
-    let next_sentence = [(SeqRelationshipParameters, 0, I32, 2, 2), (SeqRelationshipWeight, 0, I8, 2, h)];
-    let masked_lm = [
-        (TransformInput, 0, I16, h, 1),
-        (TransformParameters, 0, I32, h, 3),
-        (TransformWeight, 0, I8, h, h),
-        (TransformLayerNorm, 0, Bytes, layer_norm, 1),
-        (DecoderBias, 0, I32, v, 1),
-    ];
-    let heads = &manifest.heads;
-    embeddings
-        .into_iter()
-        .chain(layers)
-        .chain(pooler.into_iter().filter(|_| heads.pooler))
-        .chain(next_sentence.into_iter().filter(|_| heads.next_sentence))
-        .chain(masked_lm.into_iter().filter(|_| heads.masked_lm))
+impl<'a> Model<&'a [u8]> {
+    /// The section table, in file order.
+    pub fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
+        let blob = self.blob;
+        (0..self.header.sections).filter_map(move |index| entry(&blob, index).ok())
+    }
+
+    /// The bytes of a section.
+    pub fn section_bytes(&self, section: &Section) -> &'a [u8] {
+        self.blob.section(section.offset_bytes as u32, section.length_bytes as u32)
+    }
+
+    /// Where the model comes from.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be decoded.
+    pub fn provenance(&self) -> Result<Provenance<'a>, FormatError> {
+        let section = entry(&self.blob, 0)?;
+        let parsed = postcard::take_from_bytes::<Manifest>(self.section_bytes(&section));
+        let (_, provenance) = parsed.map_err(|_| FormatError::BadManifest)?;
+        postcard::from_bytes(provenance).map_err(|_| FormatError::BadManifest)
+    }
 }
 
-fn entry(blob: &[u8], index: usize) -> Option<Section> {
-    Section::parse(blob.get(HEADER_BYTES + index * ENTRY_BYTES..)?.first_chunk()?)
+/// Little-endian numbers.
+fn i32s<const N: usize>(blob: impl Storage, offset: u32) -> Result<[i32; N], Unreadable> {
+    let mut words = [0; N];
+    for (word, index) in words.iter_mut().zip(0..) {
+        *word = blob.read_u32(offset, index)? as i32;
+    }
+    Ok(words)
 }
 
-fn sections<'a>(blob: &'a [u8], header: &Header) -> impl Iterator<Item = Section> + use<'a> {
-    (0..usize::from(header.sections)).filter_map(move |index| entry(blob, index))
+fn entry_offset(index: u16) -> u32 {
+    (HEADER_BYTES + usize::from(index) * ENTRY_BYTES) as u32
 }
 
-/// The bytes of a section whose bounds have been checked.
-fn slice<'a>(blob: &'a [u8], section: &Section) -> &'a [u8] {
-    blob.get(section.offset_bytes as usize..(section.offset_bytes + section.length_bytes) as usize).unwrap_or(&[])
+fn entry(blob: &impl Storage, index: u16) -> Result<Section, FormatError> {
+    Section::parse(&blob.read(entry_offset(index))?).ok_or(FormatError::BadSectionEntry { index })
 }
 
 /// Entries are known, aligned, ascending, without overlap, inside the blob, and nothing but padding lies between.
-fn check_bounds(blob: &[u8], header: &Header) -> Result<(), FormatError> {
-    let alignment = u64::from(header.alignment_bytes);
+fn check_bounds(blob: &impl Storage, header: &Header) -> Result<(), FormatError> {
+    // A power of two.
+    let align = |end: u64| (end + u64::from(header.alignment_bytes) - 1) & !(u64::from(header.alignment_bytes) - 1);
     let mut end = header.table_end() as u64;
     for index in 0..header.sections {
-        let section = entry(blob, usize::from(index)).ok_or(FormatError::BadSectionEntry { index })?;
+        let section = entry(blob, index)?;
         let Section { offset_bytes, length_bytes, .. } = section;
         let out_of_bounds = FormatError::SectionOutOfBounds { index, offset_bytes, length_bytes };
-        if offset_bytes != end.next_multiple_of(alignment) {
+        if offset_bytes != align(end) {
             return Err(out_of_bounds);
         }
         end = offset_bytes.checked_add(length_bytes).filter(|&end| end <= header.total_bytes).ok_or(out_of_bounds)?;
     }
-    if header.total_bytes != end.next_multiple_of(alignment) {
-        return Err(FormatError::WrongLength {
-            header_bytes: end.next_multiple_of(alignment),
-            found_bytes: header.total_bytes,
-        });
+    if header.total_bytes != align(end) {
+        return Err(FormatError::WrongLength { header_bytes: align(end), found_bytes: header.total_bytes });
     }
     Ok(())
 }
 
-fn verify_section(blob: &[u8], section: &Section) -> Result<(), FormatError> {
+/// The manifest, which is always the first section.
+fn open_manifest(blob: &impl Storage, header: &Header) -> Result<Manifest, FormatError> {
+    let missing = FormatError::MissingSection { kind: SectionKind::Manifest, layer: 0 };
+    if header.sections == 0 {
+        return Err(missing);
+    }
+    let section = entry(blob, 0)?;
+    if section.kind != SectionKind::Manifest {
+        return Err(missing);
+    }
+    if section.length_bytes > SMALL_SECTION_BYTES {
+        return Err(FormatError::BadManifest);
+    }
+    verify_section(blob, &section)?;
+    let (offset, bytes) = (section.offset_bytes as u32, section.length_bytes as usize);
+    let given_bytes = blob.window_bytes();
+    if bytes > given_bytes {
+        return Err(FormatError::WindowTooSmall { needed_bytes: bytes, given_bytes });
+    }
+    let parse = |bytes: &[u8]| -> Option<Manifest> {
+        let (manifest, rest) = postcard::take_from_bytes(bytes).ok()?;
+        postcard::from_bytes::<Provenance<'_>>(rest).ok()?;
+        Some(manifest)
+    };
+    let manifest = blob.view(offset, bytes, parse)?.ok_or(FormatError::BadManifest)?;
+    manifest.config.check()?;
+    if usize::from(manifest.quantization.group_size) != GROUP_SIZE
+        || (manifest.heads.next_sentence && !manifest.heads.pooler)
+    {
+        return Err(FormatError::BadManifest);
+    }
+    Ok(manifest)
+}
+
+/// Compares the table with what a model of this manifest has; returns where everything lies, and the vocabulary.
+fn open_sections(blob: &impl Storage, header: &Header, manifest: &Manifest) -> Result<(Places, Section), FormatError> {
+    let mut places = Places {
+        offsets: [0; SectionKind::CODES],
+        layouts: [WeightLayout::RowMajor; SectionKind::CODES],
+        layer_bytes: 0,
+    };
+    let mut vocabulary = None;
+    let mut indices = 0..header.sections;
+    for (kind, layer) in contents::sections(manifest) {
+        let missing = FormatError::MissingSection { kind, layer };
+        let section = entry(blob, indices.next().ok_or(missing)?)?;
+        if (section.kind, section.layer) != (kind, layer) {
+            return Err(missing);
+        }
+        check_section(blob, &section, manifest)?;
+        let offset = section.offset_bytes as u32;
+        let (Some(first), Some(layout)) =
+            (places.offsets.get_mut(kind as usize), places.layouts.get_mut(kind as usize))
+        else {
+            return Err(missing);
+        };
+        match layer {
+            0 => (*first, *layout) = (offset, section.layout),
+            _ if section.layout != *layout => return Err(FormatError::BadParameter { kind, layer }),
+            // Layers have the same sections of the same sizes, so all are as far apart as the first two.
+            1 => places.layer_bytes = offset - *first,
+            _ => {}
+        }
+        if kind == SectionKind::Vocabulary {
+            vocabulary = Some(section);
+        }
+    }
+    match (indices.next(), vocabulary) {
+        (Some(index), _) => Err(FormatError::BadSectionEntry { index }),
+        (None, None) => Err(FormatError::MissingSection { kind: SectionKind::Vocabulary, layer: 0 }),
+        (None, Some(vocabulary)) => Ok((places, vocabulary)),
+    }
+}
+
+/// The size of a section, its layout, and if it is small its hash and its values.
+fn check_section(blob: &impl Storage, section: &Section, manifest: &Manifest) -> Result<(), FormatError> {
+    let (kind, layer) = (section.kind, section.layer);
+    if let Some((element, rows, columns)) = contents::shape(kind, &manifest.config) {
+        let (found_bytes, expected_bytes) =
+            (section.length_bytes, Section::expected_bytes(kind, element, rows, columns));
+        if found_bytes != expected_bytes {
+            return Err(FormatError::WrongSectionSize { kind, layer, found_bytes, expected_bytes });
+        }
+        let found = (section.element, section.rows as usize, section.columns as usize);
+        if found != (element, rows, columns) || !contents::packable(kind, &manifest.config, section.layout) {
+            return Err(FormatError::BadParameter { kind, layer });
+        }
+    } else if section.element != Element::Bytes || section.layout != WeightLayout::RowMajor {
+        return Err(FormatError::BadParameter { kind, layer });
+    }
+    if section.length_bytes <= SMALL_SECTION_BYTES {
+        verify_section(blob, section)?;
+    }
+    let offset = section.offset_bytes as u32;
+    let in_range = match kind {
+        SectionKind::EmbeddingsLayerNorm
+        | SectionKind::AttentionLayerNorm
+        | SectionKind::OutputLayerNorm
+        | SectionKind::TransformLayerNorm => LayerNorm::parse(&blob.read(offset)?).is_some(),
+        SectionKind::LayerConstants => LayerConstants::parse(i32s(*blob, offset)?).is_some(),
+        SectionKind::Constants => Constants::parse(i32s(*blob, offset)?).is_some(),
+        _ => true,
+    };
+    if in_range { Ok(()) } else { Err(FormatError::BadParameter { kind, layer }) }
+}
+
+/// Shows some bytes of a blob whose bounds have been checked, piece by piece.
+fn pieces(
+    blob: &impl Storage,
+    from: u64,
+    to: u64,
+    mut show: impl FnMut(u64, &[u8]) -> Result<(), FormatError>,
+) -> Result<(), FormatError> {
+    let piece = blob.window_bytes().clamp(1, PIECE_BYTES) as u64;
+    let mut at = from;
+    while at < to {
+        let bytes = piece.min(to - at);
+        blob.view(at as u32, bytes as usize, |bytes| show(at, bytes))??;
+        at += bytes;
+    }
+    Ok(())
+}
+
+fn check_zero(blob: &impl Storage, from: u64, to: u64) -> Result<(), FormatError> {
+    pieces(blob, from, to, |at, bytes| match bytes.iter().position(|&byte| byte != 0) {
+        None => Ok(()),
+        Some(index) => Err(FormatError::NonZeroPadding { offset_bytes: at + index as u64 }),
+    })
+}
+
+fn verify_section(blob: &impl Storage, section: &Section) -> Result<(), FormatError> {
     let hash: [u8; 32] = match section.kind {
         SectionKind::Signature => [0; 32],
-        _ => Sha256::digest(slice(blob, section)).into(),
+        _ => {
+            let mut hasher = Sha256::new();
+            let end = section.offset_bytes + section.length_bytes;
+            pieces(blob, section.offset_bytes, end, |_, bytes| {
+                hasher.update(bytes);
+                Ok(())
+            })?;
+            hasher.finalize().into()
+        }
     };
     if hash == section.sha256 {
         Ok(())
     } else {
         Err(FormatError::DamagedSection { kind: section.kind, layer: section.layer })
-    }
-}
-
-/// The one section of a kind and layer.
-fn find(blob: &[u8], header: &Header, kind: SectionKind, layer: u16) -> Result<Section, FormatError> {
-    let mut found = sections(blob, header).filter(|section| section.kind == kind && section.layer == layer);
-    match (found.next(), found.next()) {
-        (Some(section), None) => Ok(section),
-        _ => Err(FormatError::MissingSection { kind, layer }),
-    }
-}
-
-#[allow(clippy::too_many_arguments)] // One row of `required_sections` and where to look.
-fn check_section(
-    blob: &[u8],
-    header: &Header,
-    kind: SectionKind,
-    layer: u16,
-    element: Element,
-    rows: usize,
-    columns: usize,
-    head_dim: usize,
-) -> Result<(), FormatError> {
-    let section = find(blob, header, kind, layer)?;
-    let expected_bytes = (rows * columns * element.bytes()) as u64;
-    if section.length_bytes != expected_bytes {
-        return Err(FormatError::WrongSectionSize { kind, layer, found_bytes: section.length_bytes, expected_bytes });
-    }
-    let is_weight = matches!(
-        kind,
-        SectionKind::QkvWeight
-            | SectionKind::AttentionOutputWeight
-            | SectionKind::IntermediateWeight
-            | SectionKind::OutputWeight
-            | SectionKind::PoolerWeight
-            | SectionKind::TransformWeight
-    );
-    // A head's query, key and value rows are computed apart, so they must be whole tiles.
-    let tiles = kind != SectionKind::QkvWeight || head_dim.is_multiple_of(crate::format::layout::TILE_CHANNELS);
-    let packable = is_weight && tiles && section.layout.fits(rows, columns) && GROUP_SIZE.is_multiple_of(4);
-    let shape = section.rows as usize == rows && section.columns as usize == columns && section.element == element;
-    let parameters = slice(blob, &section);
-    let in_range = match kind {
-        SectionKind::EmbeddingsLayerNorm
-        | SectionKind::AttentionLayerNorm
-        | SectionKind::OutputLayerNorm
-        | SectionKind::TransformLayerNorm => {
-            let words = I32s(parameters);
-            (1..1 << 60).contains(&u64_at(parameters, 0))
-                && (0..32).contains(&words.get(2))
-                && (-32..32).contains(&words.get(3))
-        }
-        SectionKind::LayerConstants => LayerConstants::parse(&I32s(parameters)).is_some(),
-        SectionKind::Constants => Constants::parse(&I32s(parameters)).is_some(),
-        _ => true,
-    };
-    if shape && in_range && (section.layout == WeightLayout::RowMajor || packable) {
-        Ok(())
-    } else {
-        Err(FormatError::BadParameter { kind, layer })
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use mbert::convert::vocab::{build_vocabulary, parse_vocab_txt};
 use mbert_runtime::config::TokenizerConfig;
-use mbert_runtime::storage::{BlockCache, BlockSource};
+use mbert_runtime::storage::{BlockCache, BlockSource, Blocks};
 use mbert_runtime::tokenizer::{Encoding, Offsets, Tokenizer, Truncation, Vocab};
 use mbert_tests::{CountedSection, shared};
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -109,7 +109,7 @@ fn costs(lines: &[String], tokens: &[&str]) {
     );
 
     let size = bytes.len() as u32;
-    let cache: BlockCache<_, 8, 512> = BlockCache::new(Device(bytes), size);
+    let cache = BlockCache::new(Device(bytes), size, Blocks::<8, 512>::new());
     let streamed = Tokenizer::new(Vocab::open(cache.section(0, size)).unwrap(), config).unwrap();
     let before = cache.bytes_read();
     lines.iter().for_each(|line| streamed.tokens(line, |_| ()).unwrap());

@@ -1,6 +1,6 @@
 //! A vocabulary on a device, a few blocks of it in RAM, gives the tokens of one in memory.
 
-use mbert_runtime::storage::{BlockCache, BlockSource};
+use mbert_runtime::storage::{BlockCache, BlockSource, Blocks};
 use mbert_runtime::tokenizer::{CleanUp, Tokenizer, TokenizerError, Vocab, VocabError};
 
 use super::reference::{Both, vocabulary_of};
@@ -28,8 +28,11 @@ fn news_in_129_languages_costs_less_than_6_blocks_per_token_through_a_cache_of_4
     let (Some(both), Some(lines)) = (&*MULTILINGUAL, ntrex()) else { return };
     // The section starts in the middle of a block, as it may on a device.
     let device = [&[0xAA; 200], &both.section[..]].concat();
-    let cache: BlockCache<_, 8, 512> =
-        BlockCache::new(Device { bytes: &device, blocks_left: usize::MAX }, device.len() as u32);
+    let cache = BlockCache::new(
+        Device { bytes: &device, blocks_left: usize::MAX },
+        device.len() as u32,
+        Blocks::<8, 512>::new(),
+    );
     let section = cache.section(200, both.section.len() as u32);
     let streamed = Tokenizer::new(Vocab::open(section).unwrap(), both.config).unwrap();
     let in_memory = both.ours();
@@ -50,8 +53,11 @@ fn news_in_129_languages_costs_less_than_6_blocks_per_token_through_a_cache_of_4
 #[test]
 fn ids_are_decoded_and_found_through_a_cache() {
     let both = Both::new(&vocabulary_of('a'..='z'), false, None);
-    let cache: BlockCache<_, 1, 64> =
-        BlockCache::new(Device { bytes: &both.section, blocks_left: usize::MAX }, both.section.len() as u32);
+    let cache = BlockCache::new(
+        Device { bytes: &both.section, blocks_left: usize::MAX },
+        both.section.len() as u32,
+        Blocks::<1, 64>::new(),
+    );
     let section = cache.section(0, both.section.len() as u32);
     let tokenizer = Tokenizer::new(Vocab::open(section).unwrap(), both.config).unwrap();
     let ids: Vec<u32> = (0..tokenizer.vocab().len() as u32).collect();
@@ -70,7 +76,7 @@ fn a_device_that_fails_is_an_error_at_every_block() {
     both.ours().tokens("abc [MASK] xyz", |token| expected.push(token)).unwrap();
     let mut succeeded = false;
     for blocks_left in 0..500 {
-        let cache: BlockCache<_, 1, 64> = BlockCache::new(Device { bytes: &both.section, blocks_left }, bytes);
+        let cache = BlockCache::new(Device { bytes: &both.section, blocks_left }, bytes, Blocks::<1, 64>::new());
         let tokenizer = match Vocab::open(cache.section(0, bytes)) {
             Ok(vocab) => Tokenizer::new(vocab, both.config),
             Err(VocabError::Unreadable(unreadable)) => Err(TokenizerError::Unreadable(unreadable)),

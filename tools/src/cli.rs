@@ -37,10 +37,16 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Fill in and judge sentences in many languages.
     Demo(DemoArgs),
+    /// Write the image of an SD card that holds a model, for a board that reads it from there.
+    SdImage(SdImageArgs),
     /// Compare a model with its float checkpoint on the same inputs.
     Compare(CompareArgs),
     /// Measure how well a model predicts text, beside its float checkpoint.
     Eval(EvalArgs),
+    /// Tell whether a model fits a board, what it leaves there, and what an answer takes.
+    Plan(PlanArgs),
+    /// List the boards, and which of them a model fits.
+    Boards(BoardsArgs),
 }
 
 /// A model and how it is run.
@@ -122,6 +128,9 @@ pub struct ConvertArgs {
     /// Pack the weights for this CPU.
     #[arg(long, value_enum, default_value_t)]
     pub target: Target,
+    /// Begin every section on a multiple of this many bytes: the block size of a device that is read in blocks, 512 for an SD card.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = alignment)]
+    pub align: usize,
     /// Counter against roll-back: a device may refuse a model with a lower one.
     #[arg(long, default_value_t = 0)]
     pub rollback_counter: u32,
@@ -279,6 +288,17 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
+/// `mbert sd-image`.
+#[derive(Debug, Args)]
+pub struct SdImageArgs {
+    /// Model file, or a built-in model: small or tiny.
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+    /// File to write; its size is a power of two.
+    #[arg(short, long, value_name = "CARD.img")]
+    pub output: PathBuf,
+}
+
 /// What is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvalTask {
@@ -309,4 +329,51 @@ pub struct EvalArgs {
     /// Print JSON: a list with one object for each file.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mbert plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Model file, built-in model (small, the default, or tiny), directory of a checkpoint with or without weights, or its config.json alone.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<ModelName>,
+    /// The board: `mbert boards` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub board: String,
+    /// Length of the sequence, `[CLS]` and `[SEP]` included; the longest that fits where it is not given.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub tokens: Option<usize>,
+    /// Masks to be filled in.
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = count)]
+    pub masks: usize,
+    /// RAM, instead of the board's: what your own program leaves.
+    #[arg(long, value_name = "BYTES")]
+    pub ram: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mbert boards`.
+#[derive(Debug, Args)]
+pub struct BoardsArgs {
+    /// The model that is to fit, as `mbert plan` takes it: small where none is named.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<ModelName>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One or more.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "not a number from 1 on".to_owned())
+}
+
+/// A power of two of at least 64.
+fn alignment(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 64..=1_048_576) if usize::is_power_of_two(bytes) => Ok(bytes),
+        _ => Err("not a power of two from 64 to 1048576".to_owned()),
+    }
 }

@@ -119,7 +119,7 @@ pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
 ///
 /// If model and checkpoint differ in geometry, or an id is out of range.
 pub fn compare(
-    model: &Model<'_>,
+    model: &Model<&[u8]>,
     kernels: &'static Kernels,
     checkpoint: &Checkpoint,
     sequences: &[Ids],
@@ -201,7 +201,7 @@ pub fn compare(
 /// # Errors
 ///
 /// If they differ in their configuration.
-pub fn check_belongs(model: &Model<'_>, checkpoint: &Checkpoint) -> Result<()> {
+pub fn check_belongs(model: &Model<&[u8]>, checkpoint: &Checkpoint) -> Result<()> {
     ensure!(
         model.manifest().config == checkpoint.config,
         "model and checkpoint differ in their configuration: compare with the checkpoint that the model was converted from"

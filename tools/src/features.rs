@@ -42,15 +42,15 @@ pub fn run(args: &FeaturesArgs, out: &mut impl Write) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn encode(pipeline: &mut Pipeline<'_, '_, '_>, number: usize, text: &str) -> Result<Ids> {
+fn encode(pipeline: &mut Pipeline<'_, '_, &[u8]>, number: usize, text: &str) -> Result<Ids> {
     let input_ids = pipeline.encode(text, None).with_context(|| format!("text {number}"))?.to_vec();
     Ok(Ids { name: number.to_string(), token_type_ids: vec![0; input_ids.len()], input_ids })
 }
 
 /// Runs one sequence and adds its tensors; returns its trace hash.
 fn write_sequence(
-    model: &Model<'_>,
-    pipeline: &mut Pipeline<'_, '_, '_>,
+    model: &Model<&[u8]>,
+    pipeline: &mut Pipeline<'_, '_, &[u8]>,
     args: &FeaturesArgs,
     sequence: &Ids,
     output: &mut OutputFile,

@@ -72,8 +72,8 @@ pub struct Question<'q> {
 ///
 /// No mask, too long a text, a model without this head.
 pub fn fill_mask(
-    model: &Model<'_>,
-    pipeline: &mut Pipeline<'_, '_, '_>,
+    model: &Model<&[u8]>,
+    pipeline: &mut Pipeline<'_, '_, &[u8]>,
     question: &Question<'_>,
     trace: &mut impl Observer,
 ) -> Result<Vec<Vec<Answer>>> {
@@ -121,7 +121,7 @@ fn probability(ratio: Ratio) -> f64 {
 }
 
 /// Token ids as text.
-fn decode(model: &Model<'_>, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+fn decode(model: &Model<&[u8]>, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
     let mut text = String::new();
     model
         .tokenizer()
@@ -132,7 +132,7 @@ fn decode(model: &Model<'_>, ids: &[u32], skip_special_tokens: bool) -> Result<S
 
 /// Ids of the target words, ascending. As in the pipeline, a word that is no token of its own is replaced by its first token, with a word
 /// on stderr.
-fn target_ids(model: &Model<'_>, targets: &[String]) -> Result<Option<Vec<u32>>> {
+fn target_ids(model: &Model<&[u8]>, targets: &[String]) -> Result<Option<Vec<u32>>> {
     if targets.is_empty() {
         return Ok(None);
     }

@@ -13,9 +13,10 @@ pub struct HiddenStates {
 
 impl HiddenStates {
     /// An empty collection for a model.
-    pub fn new(model: &Model<'_>) -> Self {
+    pub fn new(model: &Model<&[u8]>) -> Self {
         let count = usize::from(model.manifest().config.num_hidden_layers) + 1;
-        let step = |layer| libm::ldexp(1.0, -model.hidden_fraction_bits(layer)) as f32;
+        let bits = |layer| model.hidden_fraction_bits(layer).expect("a model in memory that was opened can be read");
+        let step = |layer| libm::ldexp(1.0, -bits(layer)) as f32;
         Self { layers: vec![Vec::new(); count], steps: (0..count).map(step).collect() }
     }
 }

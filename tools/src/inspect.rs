@@ -4,11 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use mbert_runtime::format::contents;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::section::{Element, Section, SectionKind};
 use mbert_runtime::format::self_test;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::memory_bytes;
 use serde_json::{Value, json};
 
 use crate::cli::InspectArgs;
@@ -38,13 +39,26 @@ pub fn megabytes(bytes: u64) -> String {
     if bytes < 1_000_000 { format!("{:.3} MB", bytes as f64 / 1e6) } else { format!("{:.2} MB", bytes as f64 / 1e6) }
 }
 
+/// A number with a comma before every third digit.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes of the parts of a file, in file order.
-pub fn section_groups(model: &Model<'_>) -> Vec<(&'static str, u64)> {
+pub fn section_groups(model: &Model<&[u8]>) -> Vec<(&'static str, u64)> {
     use SectionKind::*;
     let mut groups: Vec<(&'static str, u64)> = Vec::new();
     let mut sum = 0;
@@ -52,13 +66,11 @@ pub fn section_groups(model: &Model<'_>) -> Vec<(&'static str, u64)> {
         let name = match section.kind {
             Manifest | SelfTest | Signature | Constants => "manifest and self-test",
             Vocabulary => "vocabulary",
-            WordEmbeddings | WordScales => "word embeddings",
+            WordEmbeddings => "word embeddings",
             PositionEmbeddings | TokenTypeEmbeddings | EmbeddingsLayerNorm => "other embeddings",
-            PoolerInput | PoolerParameters | PoolerWeight | SeqRelationshipParameters | SeqRelationshipWeight => {
-                "pooler, next sentence"
-            }
-            TransformInput | TransformParameters | TransformWeight | TransformLayerNorm | DecoderBias => "masked LM",
-            QkvWeight | AttentionOutputWeight | IntermediateWeight | OutputWeight => "encoder weights",
+            PoolerInput | Pooler | SeqRelationship => "pooler, next sentence",
+            TransformInput | Transform | TransformLayerNorm => "masked LM",
+            Qkv | AttentionOutput | Intermediate | Output => "encoder weights",
             _ => "encoder parameters",
         };
         sum += section.length_bytes;
@@ -72,41 +84,46 @@ pub fn section_groups(model: &Model<'_>) -> Vec<(&'static str, u64)> {
 }
 
 /// Workspace bytes for sequence lengths that the model can read.
-fn memory(model: &Model<'_>) -> Vec<(usize, usize)> {
+fn memory(model: &Model<&[u8]>) -> Vec<(usize, usize)> {
     let config = &model.manifest().config;
     let max = usize::from(config.max_position_embeddings);
     let mut tokens: Vec<usize> = TOKENS.into_iter().filter(|&tokens| tokens < max).collect();
     tokens.push(max);
-    tokens.into_iter().map(|tokens| (tokens, Pipeline::bytes(config, tokens))).collect()
+    tokens.into_iter().map(|tokens| (tokens, memory_bytes(config, tokens))).collect()
 }
 
 fn element_name(element: Element) -> &'static str {
     match element {
         Element::Bytes => "bytes",
-        Element::I8 => "int8",
+        Element::Tiles => "int8 tiles",
         Element::I16 => "int16",
         Element::I32 => "int32",
     }
 }
 
-/// Smallest and largest multiplier of a section of parameters: how far the scales of a tensor's channels lie apart.
-fn multipliers(model: &Model<'_>, section: &Section) -> Option<(i32, i32)> {
-    let (first, stride) = match section.kind {
-        SectionKind::WordScales => (0, 1),
-        _ if section.element == Element::I32 && section.columns > 1 => (1, section.columns as usize),
-        _ => return None,
-    };
-    let words = model.section_bytes(section).chunks_exact(4);
-    let values = words.map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]])).skip(first).step_by(stride);
-    values.fold(None, |range, value| {
-        let (low, high) = range.unwrap_or((value, value));
-        Some((low.min(value), high.max(value)))
-    })
+/// Smallest and largest multiplier of the tiles of a section: how far the scales of a tensor's channels lie apart.
+fn multipliers(model: &Model<&[u8]>, section: &Section) -> Option<(i32, i32)> {
+    if section.element != Element::Tiles {
+        return None;
+    }
+    let (bytes, tiles) =
+        (model.section_bytes(section), contents::tiles(section.kind, model.config(), 0, section.layout));
+    let mut range = None;
+    for part in 0..section.rows as usize / tiles.channels {
+        for tile in (0..tiles.count()).map(|index| tiles.tile(part, index)) {
+            for channel in bytes[tile.offset as usize..tile.weights as usize].chunks_exact(4 * tiles.parameters) {
+                let value = i32::from_le_bytes([channel[4], channel[5], channel[6], channel[7]]);
+                let (low, high) = range.unwrap_or((value, value));
+                range = Some((low.min(value), high.max(value)));
+            }
+        }
+    }
+    range
 }
 
-fn print(model: &Model<'_>, out: &mut impl Write) -> Result<()> {
+fn print(model: &Model<&[u8]>, out: &mut impl Write) -> Result<()> {
     let manifest = model.manifest();
-    let (config, tokenizer, provenance) = (&manifest.config, &manifest.tokenizer, &manifest.provenance);
+    let (config, tokenizer, provenance) = (&manifest.config, &manifest.tokenizer, model.provenance()?);
     writeln!(
         out,
         "model      {} ({}, licence {})",
@@ -182,20 +199,20 @@ fn print(model: &Model<'_>, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn heads(model: &Model<'_>) -> Vec<&'static str> {
+fn heads(model: &Model<&[u8]>) -> Vec<&'static str> {
     let heads = &model.manifest().heads;
     let all = [("pooler", heads.pooler), ("masked LM", heads.masked_lm), ("next sentence", heads.next_sentence)];
     let names: Vec<_> = all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
     if names.is_empty() { vec!["none (encoder only)"] } else { names }
 }
 
-fn cases(model: &Model<'_>) -> Result<usize> {
+fn cases(model: &Model<&[u8]>) -> Result<usize> {
     let section = model.sections().find(|section| section.kind == SectionKind::SelfTest);
     let section = section.context("the model has no self-test section")?;
     self_test::cases(model.section_bytes(&section))?.try_fold(0, |count, case| Ok(case.map(|_| count + 1)?))
 }
 
-fn to_json(model: &Model<'_>) -> Result<Value> {
+fn to_json(model: &Model<&[u8]>) -> Result<Value> {
     let manifest = model.manifest();
     let sections: Vec<Value> = model
         .sections()
@@ -216,7 +233,7 @@ fn to_json(model: &Model<'_>) -> Result<Value> {
         .collect();
     let memory: Vec<Value> =
         memory(model).into_iter().map(|(tokens, bytes)| json!({ "tokens": tokens, "ram_bytes": bytes })).collect();
-    let provenance = &manifest.provenance;
+    let provenance = model.provenance()?;
     Ok(json!({
         "config": manifest.config,
         "tokenizer": manifest.tokenizer,

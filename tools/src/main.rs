@@ -32,8 +32,11 @@ fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
         Command::NextSentence(args) => mbert::next_sentence::run(args, out),
         Command::Tokenize(args) => mbert::tokenize::run(args, out),
         Command::Demo(args) => mbert::demo::run(args, out),
+        Command::SdImage(args) => mbert::sd_image::run(args, out),
         Command::Compare(args) => mbert::compare::run(args, out),
         Command::Eval(args) => mbert::eval::run(args, out),
+        Command::Plan(args) => mbert::plan::run(args, out),
+        Command::Boards(args) => mbert::boards::run(args, out),
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use mbert_runtime::format::contents;
 use mbert_runtime::format::layout::{WeightLayout, repack};
-use mbert_runtime::format::section::Element;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
+use mbert_runtime::pipeline::memory_bytes;
 
 use crate::built_in::BuiltIn;
 use crate::bytes::Bytes;
@@ -91,13 +91,18 @@ impl ModelFile {
         Ok(Self { bytes: Bytes::Owned(converted.blob), name: checkpoint.model_name.clone() })
     }
 
+    /// The whole blob.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The model.
     ///
     /// # Errors
     ///
     /// If it is not one.
-    pub fn model(&self) -> Result<Model<'_>> {
-        Model::open(&self.bytes).with_context(|| self.name.clone())
+    pub fn model(&self) -> Result<Model<&[u8]>> {
+        Model::open(&self.bytes[..]).with_context(|| self.name.clone())
     }
 
     /// Makes the weights readable for these kernels: a blob packed for another CPU is repacked in memory, with a word on stderr.
@@ -117,14 +122,20 @@ impl ModelFile {
 }
 
 /// The same model with row-major weights.
-pub(crate) fn repacked(model: &Model<'_>) -> Vec<u8> {
-    let mut blob = BlobBuilder::default();
+pub(crate) fn repacked(model: &Model<&[u8]>) -> Vec<u8> {
+    let mut blob = BlobBuilder::new(model.header().alignment_bytes as usize);
     for section in model.sections() {
         let mut bytes = model.section_bytes(&section).to_vec();
-        if section.element == Element::I8 && section.layout != WeightLayout::RowMajor {
-            let packed = bytemuck::cast_slice(model.section_bytes(&section));
-            let out = bytemuck::cast_slice_mut(&mut bytes);
-            repack(section.layout, packed, WeightLayout::RowMajor, out, section.columns as usize);
+        if section.layout != WeightLayout::RowMajor {
+            let tiles = contents::tiles(section.kind, model.config(), 0, section.layout);
+            for part in 0..section.rows as usize / tiles.channels {
+                for tile in (0..tiles.count()).map(|index| tiles.tile(part, index)) {
+                    let weights = &mut bytes[tile.weights as usize..][..tile.channels * tiles.inputs];
+                    let packed: Vec<i8> = bytemuck::cast_slice(weights).to_vec();
+                    let out = bytemuck::cast_slice_mut(weights);
+                    repack(section.layout, &packed, WeightLayout::RowMajor, out, tiles.inputs);
+                }
+            }
         }
         blob.section(section, bytes);
     }
@@ -147,8 +158,8 @@ pub fn kernels(name: Option<&str>) -> Result<&'static Kernels> {
 }
 
 /// Memory for sequences of up to `tokens` tokens, at most the model's positions.
-pub fn memory(model: &Model<'_>, tokens: usize) -> Vec<u8> {
+pub fn memory(model: &Model<&[u8]>, tokens: usize) -> Vec<u8> {
     let config = &model.manifest().config;
     let tokens = tokens.clamp(1, usize::from(config.max_position_embeddings));
-    vec![0; Pipeline::bytes(config, tokens)]
+    vec![0; memory_bytes(config, tokens)]
 }

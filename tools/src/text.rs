@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Result<String> {
 /// # Errors
 ///
 /// A model with fewer positions than special tokens.
-pub fn sequences(model: &Model<'_>, text: &str) -> Result<Vec<Ids>> {
+pub fn sequences(model: &Model<&[u8]>, text: &str) -> Result<Vec<Ids>> {
     text.lines().filter(|line| !line.trim().is_empty()).map(|line| sequence(model, line, None)).collect()
 }
 
@@ -40,7 +40,7 @@ pub fn sequences(model: &Model<'_>, text: &str) -> Result<Vec<Ids>> {
 /// # Errors
 ///
 /// A model with fewer positions than special tokens.
-pub fn sequence(model: &Model<'_>, text: &str, pair: Option<&str>) -> Result<Ids> {
+pub fn sequence(model: &Model<&[u8]>, text: &str, pair: Option<&str>) -> Result<Ids> {
     let max = usize::from(model.manifest().config.max_position_embeddings);
     let (mut input_ids, mut token_type_ids) = (vec![0; max], vec![0; max]);
     let mut encoding = Encoding::new(&mut input_ids).with_token_type_ids(&mut token_type_ids);

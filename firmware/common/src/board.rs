@@ -2,19 +2,26 @@
 
 use core::fmt::Write;
 
+use defmt::{debug, error, info};
+use mbert_runtime::cost::{forward_bytes, masked_lm_bytes, pooler_bytes};
 use mbert_runtime::format::header::Header;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
-use mbert_runtime::pipeline::Pipeline;
-use static_cell::ConstStaticCell;
+use mbert_runtime::pipeline::{Pipeline, memory_bytes_in_passes};
+use mbert_runtime::storage::Storage;
+use static_cell::StaticCell;
 
-use crate::answer::{Runner, features, fill_mask, next_sentence};
-use crate::command::{COMMAND_BYTES, Command};
+use crate::answer::{Room, Runner, features, fill_mask, next_sentence};
+use crate::command::{Command, command_line};
 use crate::counter::InstructionCounter;
 #[cfg(feature = "kernel-suite")]
 use crate::counter::{LOOP_INSTRUCTIONS, counted_loop};
+#[cfg(feature = "kernel-suite")]
+use crate::damage;
 use crate::error::Failure;
 use crate::memory;
+#[cfg(feature = "kernel-suite")]
+use crate::questions;
 use crate::semihosting::{self, Console};
 
 /// A board: its memory, and its way to count instructions.
@@ -43,62 +50,152 @@ pub const unsafe fn region(address: usize, bytes: usize) -> &'static [u8] {
 pub fn run(board: Board) -> ! {
     memory::paint_stack();
     let name = board.name;
-    let status = match obey(board) {
+    end(name, obey(board))
+}
+
+/// Stops the program with its exit status, and says what went wrong.
+pub fn end(name: &str, result: Result<(), Failure>) -> ! {
+    let status = match result {
         Ok(()) => 0,
         Err(failure) => {
             // Without a console there is nobody to tell; the exit status remains.
             let _ = writeln!(Console::err(), "{name}: {failure}");
+            error!("{}", failure);
             failure.exit_status()
         }
     };
     semihosting::exit(status)
 }
 
-fn obey(board: Board) -> Result<(), Failure> {
-    static LINE: ConstStaticCell<[u8; COMMAND_BYTES]> = ConstStaticCell::new([0; COMMAND_BYTES]);
-    let line = semihosting::command_line(LINE.take()).ok_or(Failure::CommandTooLong)?;
+/// The command that came with the start, of which the log tells.
+///
+/// # Errors
+///
+/// As [`command_line`] and [`Command::parse`].
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn begin(name: &str, counter: &'static dyn InstructionCounter) -> Result<Command<'static>, Failure> {
+    let line = command_line(counter)?;
+    info!("{=str} starts, kernels {=str}", name, Kernels::native().name);
     let command = Command::parse(line)?;
-    let out = Console::out();
-    #[cfg(feature = "kernel-suite")]
-    if let Command::KernelSuite = command {
-        return kernel_suite(out, board.counter);
-    }
-    let model = Model::open(blob_in(board.model))?;
-    // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
-    model.verify()?;
+    debug!("{}", command);
+    Ok(command)
+}
+
+fn obey(board: Board) -> Result<(), Failure> {
+    let command = begin(board.name, board.counter)?;
+    let (region, workspace) = match command {
+        #[cfg(feature = "kernel-suite")]
+        Command::KernelSuite => return kernel_suite(Console::out(), board.counter, board.workspace),
+        #[cfg(feature = "kernel-suite")]
+        Command::DamageSweep { .. } => damage::sweep(board.model, board.workspace)?,
+        #[cfg(feature = "kernel-suite")]
+        Command::Panic => panic!("as the command asks"),
+        _ => (board.model, board.workspace),
+    };
+    let model = open_model(region)?;
+    answer(&model, command, workspace, board.counter, None)
+}
+
+/// Answers a command with a model, and says what it took. `bytes_read` counts what is read of a device; of a model in memory it is
+/// computed.
+///
+/// # Errors
+///
+/// Weights packed for another CPU, or a question without an answer.
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn answer<S: Storage>(
+    model: &Model<S>,
+    command: Command<'_>,
+    workspace: &mut [u8],
+    counter: &'static dyn InstructionCounter,
+    bytes_read: Option<&dyn Fn() -> u64>,
+) -> Result<(), Failure> {
+    static ROOM: StaticCell<Room> = StaticCell::new();
+    let room = ROOM.init_with(Room::default);
     let kernels = Kernels::native();
-    let pipeline = Pipeline::new(&model, kernels, board.workspace)?;
-    let mut runner = Runner { model: &model, pipeline, counter: board.counter, out };
+    #[cfg(feature = "profile")]
+    let workspace_bytes = workspace.len();
+    let pipeline = Pipeline::new(model, kernels, workspace)?;
+    info!("model opened: {=u64} bytes, {}", model.blob().bytes(), model.config());
+    info!("texts of up to {=usize} tokens", pipeline.max_tokens());
+    let read_so_far = || bytes_read.map_or(0, |bytes_read| bytes_read());
+    let mut runner = Runner { model, pipeline, counter, bytes_read: &read_so_far, out: Console::out() };
     let cost = match command {
-        Command::FillMask { text } => fill_mask(&mut runner, text)?,
+        Command::FillMask { text } => fill_mask(&mut runner, room, text)?,
         Command::NextSentence { text, pair } => next_sentence(&mut runner, text, pair)?,
         Command::Features { text } => features(&mut runner, text)?,
+        #[cfg(feature = "profile")]
+        Command::Profile { text } => {
+            writeln!(runner.out, "static_bytes {}", memory::static_bytes() - workspace_bytes)?;
+            return crate::profile::profile(&mut runner, text);
+        }
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite => return Ok(()),
+        Command::DamageSweep { text } => {
+            questions::ask(&mut runner)?;
+            fill_mask(&mut runner, room, text)?
+        }
+        #[cfg(feature = "kernel-suite")]
+        Command::KernelSuite | Command::Panic => return Ok(()),
     };
     let out = &mut runner.out;
     writeln!(out, "kernels {}", kernels.name)?;
     writeln!(out, "tokens {}", cost.tokens)?;
+    writeln!(out, "passes {}", cost.passes)?;
     writeln!(out, "instructions {}", cost.instructions)?;
-    writeln!(out, "workspace_bytes {}", Pipeline::bytes(&model.manifest().config, cost.tokens))?;
+    writeln!(out, "longest_step_instructions {}", cost.longest_step)?;
+    writeln!(out, "workspace_bytes {}", memory_bytes_in_passes(model.config(), cost.tokens, cost.passes))?;
     writeln!(out, "stack_bytes {}", cost.stack_bytes)?;
+    writeln!(out, "static_bytes {}", memory::static_bytes())?;
     writeln!(out, "code_bytes {}", memory::code_bytes())?;
+    let config = model.config();
+    let of_head = match command {
+        Command::NextSentence { .. } => pooler_bytes(config, true),
+        Command::Features { .. } => 0,
+        _ => masked_lm_bytes(config),
+    };
+    let computed = forward_bytes(config, cost.tokens, cost.passes) + of_head;
+    writeln!(out, "model_bytes_read {}", bytes_read.map_or(computed, |_| cost.model_bytes_read))?;
     Ok(())
 }
 
+/// Opens and verifies the model at the start of a region.
+///
+/// # Errors
+///
+/// A model that is damaged, incomplete or of another version.
+pub fn open_model(region: &'static [u8]) -> Result<Model<&'static [u8]>, Failure> {
+    let blob = blob_in(region);
+    let model = Model::open(blob)?;
+    // The flash may have been written badly, or worn since: nothing is answered from a damaged model.
+    model.verify()?;
+    info!("model verified");
+    Ok(model)
+}
+
 /// The model at the start of a region: as long as its header says. Whether that is true is found out when it is opened.
-fn blob_in(region: &[u8]) -> &[u8] {
+pub fn blob_in(region: &[u8]) -> &[u8] {
     Header::total_bytes_of(region)
         .and_then(|bytes| usize::try_from(bytes).ok())
         .and_then(|bytes| region.get(..bytes))
         .unwrap_or(region)
 }
 
+/// Compares every table of kernels that this CPU runs with the scalar one, and checks that the counter counts instructions.
+///
+/// # Errors
+///
+/// Kernels that differ, or too little memory for the comparison.
 #[cfg(feature = "kernel-suite")]
-fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter) -> Result<(), Failure> {
+pub fn kernel_suite(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     for kernels in mbert_runtime::kernels::available() {
-        let compared = mbert_runtime::kernels::suite::run(kernels)?;
-        writeln!(out, "kernels {}: {compared} products, all equal to scalar", kernels.name)?;
+        let compared = mbert_runtime::kernels::suite::run(kernels, memory)?;
+        writeln!(out, "kernels {}: {compared} calls, all equal to scalar", kernels.name)?;
     }
     let counted = counted_loop(counter);
     writeln!(out, "counter: {counted} instructions for a loop of {LOOP_INSTRUCTIONS}")?;

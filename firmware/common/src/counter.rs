@@ -3,6 +3,9 @@
 //! QEMU with `-icount shift=0` lets one nanosecond of virtual time pass for each instruction, so every clock of a board counts
 //! instructions, the same number in every run. On silicon the same clocks count time.
 
+#[cfg(target_arch = "arm")]
+use core::sync::atomic::{AtomicU32, Ordering};
+
 /// A running count of instructions.
 pub trait InstructionCounter: Sync {
     /// Instructions since some moment in the past. Only differences mean anything.
@@ -53,6 +56,72 @@ impl InstructionCounter for FpgaIo {
         // SAFETY: whoever made this promised that the register is there; reading it changes nothing.
         let ticks = unsafe { ((self.base + Self::COUNTER) as *const u32).read_volatile() };
         u64::from(ticks) * self.instructions_per_tick
+    }
+}
+
+/// The system timer that every Cortex-M has, clocked by the CPU: 24 bits, and the rest counted by its interrupt.
+#[cfg(target_arch = "arm")]
+#[derive(Debug)]
+pub struct SysTick {
+    periods: AtomicU32,
+    instructions_per_tick: u64,
+}
+
+#[cfg(target_arch = "arm")]
+impl SysTick {
+    const CONTROL: *mut u32 = 0xe000_e010 as *mut u32;
+    const RELOAD: *mut u32 = 0xe000_e014 as *mut u32;
+    const CURRENT: *mut u32 = 0xe000_e018 as *mut u32;
+    const INTERRUPT_STATE: *const u32 = 0xe000_ed04 as *const u32;
+
+    const CLOCKED_BY_CPU: u32 = 0b100;
+    /// With its interrupt.
+    const ENABLED: u32 = 0b011;
+    const PENDING: u32 = 1 << 26;
+    const LAST: u32 = 0xff_ffff;
+
+    /// A timer that is still to be [started](Self::start), and the nanoseconds of its tick: each is an instruction.
+    ///
+    /// # Safety
+    ///
+    /// There is one of them in the program, which nobody else uses.
+    pub const unsafe fn new(instructions_per_tick: u64) -> Self {
+        Self { periods: AtomicU32::new(0), instructions_per_tick }
+    }
+
+    /// Starts it. From then on the board's `SysTick` exception calls [`period_ended`](Self::period_ended).
+    pub fn start(&self) {
+        // SAFETY: every Cortex-M has these registers, and whoever made this promised that they are ours.
+        unsafe {
+            Self::CONTROL.write_volatile(Self::CLOCKED_BY_CPU);
+            Self::RELOAD.write_volatile(Self::LAST);
+            Self::CURRENT.write_volatile(0);
+            Self::CONTROL.write_volatile(Self::CLOCKED_BY_CPU | Self::ENABLED);
+        }
+    }
+
+    /// Counts a period.
+    pub fn period_ended(&self) {
+        self.periods.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(target_arch = "arm")]
+impl InstructionCounter for SysTick {
+    fn instructions(&self) -> u64 {
+        loop {
+            let periods = self.periods.load(Ordering::Relaxed);
+            // SAFETY: as above; reading these two changes nothing.
+            let (left, state) = unsafe { (Self::CURRENT.read_volatile(), Self::INTERRUPT_STATE.read_volatile()) };
+            if periods == self.periods.load(Ordering::Relaxed) {
+                // It counts down, and a period begins with 0.
+                let ticks = left.wrapping_neg() & Self::LAST;
+                // This one may have begun without the interrupt having been served yet.
+                let not_counted = state & Self::PENDING != 0 && ticks <= Self::LAST / 2;
+                let periods = u64::from(periods) + u64::from(not_counted);
+                return (periods * u64::from(Self::LAST + 1) + u64::from(ticks)) * self.instructions_per_tick;
+            }
+        }
     }
 }
 

@@ -1,19 +1,39 @@
 //! Everything of the firmware that is not pins and memory: a board hands in its memory and a counter, and never comes back.
 //!
 //! [`run`] opens the model, reads a `command` from the debugger, answers it, and reports what that took: instructions, workspace,
-//! stack, code. There is no heap. Text goes through [`semihosting`]; what comes in from there is checked, never trusted.
+//! stack, code. There is no heap. Text goes through [`semihosting`]; what comes in from there is checked, never trusted. What happens
+//! meanwhile goes to the `log`.
 #![no_std]
 
 mod answer;
 mod board;
 mod command;
 pub mod counter;
+#[cfg(feature = "kernel-suite")]
+mod damage;
+#[cfg(feature = "kernel-suite")]
+pub mod damage_on_device;
 mod error;
-mod memory;
+#[cfg(feature = "sd-card")]
+mod fat_volume;
+mod log;
+pub mod memory;
 mod panic;
+#[cfg(feature = "sd-card")]
+pub mod pl022;
 mod print;
+#[cfg(feature = "profile")]
+mod profile;
+#[cfg(feature = "sd-card")]
+pub mod sd_card;
+#[cfg(feature = "kernel-suite")]
+mod questions;
 pub mod semihosting;
 
-pub use board::{Board, region, run};
+#[cfg(feature = "kernel-suite")]
+pub use board::kernel_suite;
+pub use board::{Board, answer, begin, end, open_model, region, run};
+pub use command::{Command, SEPARATOR, command_line};
+pub use error::Failure;
 pub use panic::unexpected_trap;
-pub use static_cell::ConstStaticCell;
+pub use static_cell::{ConstStaticCell, StaticCell};

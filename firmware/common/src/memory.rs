@@ -8,6 +8,8 @@ unsafe extern "C" {
     static __erodata: u8;
     static __sdata: u8;
     static __edata: u8;
+    static __sbss: u8;
+    static __ebss: u8;
     static mut _stack_end: usize;
     static _stack_start: u8;
 }
@@ -22,6 +24,12 @@ pub fn code_bytes() -> usize {
     (&raw const __etext as usize - &raw const __stext as usize)
         + (&raw const __erodata as usize - &raw const __srodata as usize)
         + (&raw const __edata as usize - &raw const __sdata as usize)
+}
+
+/// Variables that are there from the start to the end, workspace and caches among them.
+pub fn static_bytes() -> usize {
+    (&raw const __edata as usize - &raw const __sdata as usize)
+        + (&raw const __ebss as usize - &raw const __sbss as usize)
 }
 
 /// Paints the stack that is not in use yet, so that [`stack_bytes`] can see later how deep it has been.

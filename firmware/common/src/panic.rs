@@ -1,7 +1,9 @@
 //! What should never happen still ends with a message and a non-zero exit, so that no script takes it for an answer.
 
-use core::fmt::Write;
+use core::fmt::{Arguments, Write};
 use core::panic::PanicInfo;
+
+use defmt::{Display2Format, error};
 
 use crate::semihosting::{self, Console};
 
@@ -10,13 +12,17 @@ const PANIC_STATUS: usize = 101;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    // If even this cannot be printed, the exit status remains.
-    let _ = writeln!(Console::err(), "{info}");
-    semihosting::exit(PANIC_STATUS)
+    stop(format_args!("{info}"))
 }
 
 /// The end of a program that the CPU has stopped: `cause` and `address` as its registers tell them.
 pub fn unexpected_trap(cause: usize, address: usize) -> ! {
-    let _ = writeln!(Console::err(), "the CPU stopped the program: cause {cause:#x}, address {address:#x}");
+    stop(format_args!("the CPU stopped the program: cause {cause:#x}, address {address:#x}"))
+}
+
+fn stop(message: Arguments<'_>) -> ! {
+    // If even this cannot be printed, the exit status remains.
+    let _ = writeln!(Console::err(), "{message}");
+    error!("{}", Display2Format(&message));
     semihosting::exit(PANIC_STATUS)
 }

@@ -42,7 +42,7 @@ unsafe fn call(operation: usize, block: &mut [usize]) -> usize {
     result
 }
 
-/// Text to the debugger.
+/// Where the debugger takes text: its console, or a file.
 #[derive(Debug)]
 pub struct Console {
     handle: usize,
@@ -51,27 +51,44 @@ pub struct Console {
 impl Console {
     /// Its standard output.
     pub fn out() -> Self {
-        Self::open(4)
+        Self::open(b":tt\0", 4)
     }
 
     /// Its standard error.
     pub fn err() -> Self {
-        Self::open(8)
+        Self::open(b":tt\0", 8)
     }
 
-    fn open(mode: usize) -> Self {
-        const NAME: &[u8] = b":tt\0";
+    /// A file of the debugger's, written anew; `None` if it cannot be opened or its name has more than 255 bytes.
+    pub fn file(path: &str) -> Option<Self> {
+        let mut name = [0; 256];
+        name.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+        let file = Self::open(name.get(..=path.len())?, 5);
+        (file.handle != usize::MAX).then_some(file)
+    }
+
+    /// Opens a name that ends with a zero byte.
+    fn open(name: &[u8], mode: usize) -> Self {
         // SAFETY: a name with its length (without the zero byte) and a mode.
-        let handle = unsafe { call(SYS_OPEN, &mut [NAME.as_ptr() as usize, mode, NAME.len() - 1]) };
+        let handle = unsafe { call(SYS_OPEN, &mut [name.as_ptr() as usize, mode, name.len() - 1]) };
         Self { handle }
+    }
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the debugger does not take them.
+    pub fn write(&self, bytes: &[u8]) -> fmt::Result {
+        // SAFETY: a handle, and bytes with their length. A handle that could not be opened is refused by the debugger.
+        let left = unsafe { call(SYS_WRITE, &mut [self.handle, bytes.as_ptr() as usize, bytes.len()]) };
+        if left == 0 { Ok(()) } else { Err(fmt::Error) }
     }
 }
 
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: a handle, and a text with its length. A handle that could not be opened is refused by the debugger.
-        let left = unsafe { call(SYS_WRITE, &mut [self.handle, text.as_ptr() as usize, text.len()]) };
-        if left == 0 { Ok(()) } else { Err(fmt::Error) }
+        self.write(text.as_bytes())
     }
 }
 

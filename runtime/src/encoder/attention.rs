@@ -1,66 +1,30 @@
-//! Self-attention, head by head: query, key and value, scores, context; then the output projection, residual and layer norm.
+//! Self-attention, head by head: query, key and value, scores, context; then the output projection onto the residual stream.
 //!
 //! Weights of query, key and value lie head by head, so each weight is read once, in ascending order. Query and
 //! key rows are quantised to int8 with a scale of their own, values with one scale per channel over the tokens. Padding never
 //! enters, so a sequence's bits do not depend on its batch.
 
-use super::layer::{add_and_norm, quantize_residual};
-use super::workspace::{QUERY_ROWS, Workspace, take};
-use crate::format::constants::LayerConstants;
+use super::workspace::{QUERY_ROWS, Rows, Workspace, take};
+use super::{Constants, Forward};
 use crate::format::section::SectionKind;
+use crate::format::tiles::Tile;
 use crate::kernels::{Kernels, MatmulShape};
-use crate::model::Model;
-use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, saturate_i16, scale_by_power_of_two};
-use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
-use crate::ops::quantize::{ROW_SHIFT, quantize_row};
-use crate::ops::softmax::{SoftmaxScale, softmax_row};
+use crate::ops::average::Divisor;
+use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
+use crate::ops::linear::{Outputs, TileMemory, part, part_mut};
+use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
-/// Attention block of one layer, on the residual stream in place.
-pub(super) fn attention(
-    model: &Model<'_>,
-    kernels: &Kernels,
-    layer: usize,
-    workspace: &mut Workspace<'_>,
-    observer: &mut impl Observer,
-) {
-    use SectionKind::*;
-    let config = &model.manifest().config;
-    let (n, h, d) = (workspace.seq_len, usize::from(config.hidden_size), config.head_dim());
-    let Workspace { residual, input, input_scales: scales, shifts, scratch, .. } = workspace;
-    let mut rest = &mut **scratch;
-    let context: &mut [i16] = take(&mut rest, n * h);
+/// The parts of a head, as their weights lie.
+const PARTS: usize = 3;
+const QUERY: usize = 0;
+const KEY: usize = 1;
 
-    let constants = model.layer_constants(layer);
-    quantize_residual(&model.i16s(QkvInput, layer), residual, input, scales, shifts, h);
-    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
-    let qkv = model.linear(QkvParameters, QkvWeight, layer, 2, constants.qkv);
-    let mut head = Head::new(&mut rest, n, d);
-    for index in 0..usize::from(config.num_attention_heads) {
-        head.project(kernels, &rows, &qkv, 3 * d * index, &constants);
-        for first in (0..n).step_by(QUERY_ROWS) {
-            let queries = first..(first + QUERY_ROWS).min(n);
-            head.attend(kernels, constants.softmax, queries, |row, channel, value| {
-                context[row * h + index * d + channel] = value
-            });
-        }
-    }
-
-    for (row, context) in context.chunks_exact(h).enumerate() {
-        observer.row(Site::Context { layer }, context);
-        scales[row] = quantize_row(&mut input[row * h..][..h], |c| i32::from(context[c]) << ROW_SHIFT);
-    }
-    normalize_scales(scales, shifts);
-    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
-    let output = model.linear(AttentionOutputParameters, AttentionOutputWeight, layer, 2, constants.attention_output);
-    let shift = constants.attention_sum_shift;
-    let norm = model.layer_norm(AttentionLayerNorm, layer);
-    let sites = (Site::AttentionSum { layer }, Site::AttentionHidden { layer });
-    add_and_norm(kernels, &rows, &output, residual, shift, &norm, sites, observer);
-}
-
-/// Scratch of one attention head; N tokens, d channels.
-struct Head<'w> {
+/// Memory of the attention block; N tokens, d channels of a head.
+struct Attention<'w> {
+    rows: Rows<'w>,
+    /// `[N, H]`.
+    context: &'w mut [i16],
     /// `[N, d]` (query, key), `[d, N]` (value): before quantisation; then `[QUERY_ROWS, d]`: weighted sums of values.
     wide: &'w mut [i32],
     query: &'w mut [i8],
@@ -70,148 +34,173 @@ struct Head<'w> {
     query_scales: &'w mut [i32],
     key_scales: &'w mut [i32],
     value_scales: &'w mut [i32],
-    /// How far `key_scales` have been shifted left together.
-    key_shift: u32,
     scores: &'w mut [i32],
     probabilities: &'w mut [u8],
     n: usize,
+    h: usize,
     d: usize,
 }
 
-impl<'w> Head<'w> {
-    fn new(rest: &mut &'w mut [u8], n: usize, d: usize) -> Self {
+impl<'w> Attention<'w> {
+    /// Divides the arena, always in the same way.
+    fn in_arena(arena: &'w mut [u8], n: usize, h: usize, d: usize) -> Self {
+        let mut rest = arena;
         Self {
-            wide: take(rest, n.max(QUERY_ROWS) * d),
-            query: take(rest, n * d),
-            key: take(rest, n * d),
-            value: take(rest, n * d),
-            query_scales: take(rest, n),
-            key_scales: take(rest, n),
-            value_scales: take(rest, d),
-            key_shift: 0,
-            scores: take(rest, QUERY_ROWS * n),
-            probabilities: take(rest, QUERY_ROWS * n),
+            rows: Rows::take(&mut rest, n, h),
+            context: take(&mut rest, n * h),
+            wide: take(&mut rest, n.max(QUERY_ROWS) * d),
+            query: take(&mut rest, n * d),
+            key: take(&mut rest, n * d),
+            value: take(&mut rest, n * d),
+            query_scales: take(&mut rest, n),
+            key_scales: take(&mut rest, n),
+            value_scales: take(&mut rest, d),
+            scores: take(&mut rest, QUERY_ROWS * n),
+            probabilities: take(&mut rest, QUERY_ROWS * n),
             n,
+            h,
             d,
         }
     }
 
-    /// Query, key and value of one head, whose weights begin at row `first`, quantised to int8.
-    fn project(
-        &mut self,
-        kernels: &Kernels,
-        rows: &QuantizedRows<'_>,
-        qkv: &Linear<'_>,
-        first: usize,
-        constants: &LayerConstants,
-    ) {
-        let (n, d) = (self.n, self.d);
-        let (key, value) = (first + d, first + 2 * d);
-        project_rows(kernels, rows, qkv, first, self.wide, self.query, self.query_scales, d);
-        project_rows(kernels, rows, qkv, key, self.wide, self.key, self.key_scales, d);
-        self.key_shift = normalizing_shift(self.key_scales.iter().copied().max().unwrap_or(0));
-        self.key_scales.iter_mut().for_each(|scale| *scale <<= self.key_shift);
-
-        let wide = &mut *self.wide;
-        qkv.forward(kernels, rows, value..value + d, |row, channel, out| {
-            for (i, &out) in out.iter().enumerate() {
-                wide[(channel - value + i) * n + row] = out;
+    /// Quantises query, key or value of a head, whose tiles are all done.
+    fn quantize_part(&mut self, kernels: &Kernels, part: usize, constants: &Constants) -> u32 {
+        let (n, d) = (self.n.max(1), self.d.max(1));
+        if part == QUERY || part == KEY {
+            let (out, scales) = match part {
+                QUERY => (&mut self.query, &mut self.query_scales),
+                _ => (&mut self.key, &mut self.key_scales),
+            };
+            let mut wide = self.wide.chunks_exact(d);
+            for (out, scale) in out.chunks_exact_mut(d).zip(scales.iter_mut()) {
+                *scale = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
             }
-        });
-        for channel in 0..d {
-            let column = &wide[channel * n..][..n];
-            let largest = quantize_row(&mut self.value[channel * n..][..n], |token| column[token]);
+            if part == QUERY {
+                return 0;
+            }
+            let shift = normalizing_shift(self.key_scales.iter().copied().max().unwrap_or(0));
+            self.key_scales.iter_mut().for_each(|scale| *scale <<= shift);
+            return shift;
+        }
+        let mut wide = self.wide.chunks_exact(n);
+        for (out, scale) in self.value.chunks_exact_mut(n).zip(self.value_scales.iter_mut()) {
+            let largest = (kernels.quantize_i32)(wide.next().unwrap_or_default(), out);
             // Normalised first, so that small values keep their bits.
             let shift = normalizing_shift(largest);
-            let scaled = rounding_multiply_high(largest << shift, constants.value_multiplier);
-            self.value_scales[channel] = scale_by_power_of_two(scaled, constants.value_exponent + shift as i32 - 32);
+            let scaled = rounding_multiply_high(largest << shift, constants.layer.value_multiplier);
+            *scale = scale_by_power_of_two(scaled, constants.layer.value_exponent + shift as i32 - 32);
         }
+        0
     }
 
-    /// Context of some query rows: `sink` gets row, channel of the head, and value.
-    fn attend(
-        &mut self,
-        kernels: &Kernels,
-        softmax: SoftmaxScale,
-        queries: core::ops::Range<usize>,
-        mut sink: impl FnMut(usize, usize, i16),
-    ) {
-        let (n, d, m) = (self.n, self.d, queries.len());
-        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n };
-        (kernels.matmul_i8)(&scores, &self.query[queries.start * d..], self.key, self.scores);
+    /// Context of some query rows of a head.
+    fn attend(&mut self, kernels: &Kernels, constants: &Constants, head: usize, first: usize) {
+        let (n, h, d) = (self.n, self.h, self.d);
+        let m = QUERY_ROWS.min(n.saturating_sub(first));
+        let scores = MatmulShape { m, n, k: d, input_stride: d, weight_stride: d, out_stride: n, out_tile_stride: 0 };
+        (kernels.matmul_i8)(&scores, part(self.query, first * d, m * d), self.key, self.scores);
         let mut sums = [0; QUERY_ROWS];
-        for (i, sum) in sums[..m].iter_mut().enumerate() {
-            let scale = softmax.row(self.query_scales[queries.start + i], self.key_shift, d);
-            let (scores, out) = (&mut self.scores[i * n..][..n], &mut self.probabilities[i * n..][..n]);
-            *sum = softmax_row(scores, self.key_scales, scale, out);
+        let rows = self.scores.chunks_exact_mut(n.max(1)).zip(self.probabilities.chunks_exact_mut(n.max(1)));
+        let query_scales = part(self.query_scales, first, m);
+        for (((scores, out), &query), sum) in rows.zip(query_scales).zip(&mut sums) {
+            let scale = constants.layer.softmax.row(query, constants.key_shift, d);
+            *sum = (kernels.softmax_row)(scores, self.key_scales, scale, out);
         }
-        let values = MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d };
+        let values =
+            MatmulShape { m, n: d, k: n, input_stride: n, weight_stride: n, out_stride: d, out_tile_stride: 0 };
         (kernels.matmul_u8_i8)(&values, self.probabilities, self.value, self.wide);
-        for (i, &sum) in sums[..m].iter().enumerate() {
-            let divisor = Divisor::new(sum);
-            for channel in 0..d {
-                let average = divisor.divide(self.wide[i * d + channel]);
-                let value = saturate_i16(rounding_multiply_high(average, self.value_scales[channel]));
-                sink(queries.start + i, channel, value);
-            }
+        let context = self.context.chunks_exact_mut(h.max(1)).skip(first);
+        for ((context, &sum), weighted) in context.zip(&sums).zip(self.wide.chunks_exact(d.max(1))).take(m) {
+            let out = part_mut(context, head * d, d);
+            (kernels.average_row)(weighted, Divisor::new(sum), self.value_scales, out);
         }
     }
 }
 
-/// d output channels from `first` on for every row, each row quantised with its own scale.
-#[allow(clippy::too_many_arguments)] // The borrowed parts of one head.
-fn project_rows(
-    kernels: &Kernels,
-    rows: &QuantizedRows<'_>,
-    qkv: &Linear<'_>,
-    first: usize,
-    wide: &mut [i32],
-    out: &mut [i8],
-    scales: &mut [i32],
-    d: usize,
-) {
-    qkv.forward(kernels, rows, first..first + d, |row, channel, out| {
-        wide[row * d + channel - first..][..out.len()].copy_from_slice(out);
-    });
-    for ((out, wide), scale) in out.chunks_exact_mut(d).zip(wide.chunks_exact(d)).zip(scales) {
-        *scale = quantize_row(out, |c| wide[c]);
-    }
-}
-
-/// Divides weighted sums of values by the sum of their weights.
-struct Divisor {
-    shift: u32,
-    reciprocal: i32,
-}
-
-impl Divisor {
-    /// `sum` is 255 to 255 · 4096.
-    fn new(sum: u32) -> Self {
-        // The sum is brought to 2²³..2²⁴; a weighted sum is at most 127 times as large, and stays below 2³¹.
-        let shift = sum.leading_zeros() - 8;
-        let reciprocal = ((1u64 << 54) / (u64::from(sum) << shift)).min(i32::MAX as u64) as i32;
-        Self { shift, reciprocal }
+impl<S: Storage> Forward<'_, S> {
+    fn attention(&mut self) -> Attention<'_> {
+        let config = self.model.config();
+        let Workspace { arena, seq_len, .. } = &mut self.workspace;
+        Attention::in_arena(arena, *seq_len, config.hidden_size.into(), config.head_dim())
     }
 
-    /// `2²⁴ · weighted / sum`, below 2³¹ because a weighted average of int8 values is.
-    #[inline(always)]
-    fn divide(&self, weighted: i32) -> i32 {
-        rounding_multiply_high(weighted << self.shift, self.reciprocal) << 2
+    /// The residual stream, int8.
+    pub(super) fn qkv_input(&mut self, layer: usize) -> Result<(), Unreadable> {
+        self.constants.layer = self.model.layer_constants(layer)?;
+        let h = usize::from(self.model.config().hidden_size);
+        let Workspace { residual, arena, seq_len, .. } = &mut self.workspace;
+        let rows = Rows::take(&mut &mut **arena, *seq_len, h);
+        self.model.quantize_residual(self.kernels, (SectionKind::QkvInput, layer), residual, rows)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn division_is_exact_to_21_bits() {
-        for sum in [255u32, 256, 1000, 32767, 32768, 255 * 4096] {
-            for quotient in [-127, -1, 0, 1, 64, 127] {
-                let exact = i64::from(quotient) << 24;
-                let found = i64::from(Divisor::new(sum).divide(quotient * sum as i32));
-                assert!((found - exact).abs() <= 8, "{quotient} · {sum}: {found} for {exact}");
+    /// One tile of query, key or value of a head.
+    pub(super) fn qkv(&mut self, layer: usize, head: usize, part: usize, index: usize) -> Result<(), Unreadable> {
+        let (kernels, constants) = (self.kernels, self.constants);
+        let linear = self.model.linear(SectionKind::Qkv, layer, constants.layer.qkv);
+        let tile: Tile = linear.tiles.tile(head * PARTS + part, index);
+        let is_last = index + 1 >= linear.tiles.count();
+        let mut attention = self.attention();
+        let (n, d) = (attention.n, attention.d);
+        let (rows, acc) = attention.rows.split();
+        let wide = &mut *attention.wide;
+        linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+            let Outputs { row, channel, channels, tile: values, .. } = outputs;
+            let channel = tile.channel + channel;
+            if part == QUERY || part == KEY {
+                let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
+                for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
+                    wide.iter_mut().skip(channel).zip(values).take(channels).for_each(|(wide, &value)| *wide = value);
+                }
+            } else {
+                for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate() {
+                    let values = values.iter().skip(index).step_by(16);
+                    of_channel.iter_mut().skip(row).zip(values).for_each(|(wide, &value)| *wide = value);
+                }
+            }
+        })?;
+        if is_last {
+            let shift = attention.quantize_part(kernels, part, &constants);
+            if part == KEY {
+                self.constants.key_shift = shift;
             }
         }
+        Ok(())
+    }
+
+    /// Scores, softmax and context of a few query rows of a head.
+    pub(super) fn attend(&mut self, head: usize, query: usize) {
+        let (kernels, constants) = (self.kernels, self.constants);
+        self.attention().attend(kernels, &constants, head, query);
+    }
+
+    /// The context, int8.
+    pub(super) fn context(&mut self, layer: usize, observer: &mut impl Observer) {
+        let kernels = self.kernels;
+        let Attention { mut rows, context, h, .. } = self.attention();
+        let mut context = context.chunks_exact(h.max(1));
+        rows.quantize(|_, out| {
+            let context = context.next().unwrap_or_default();
+            observer.row(Site::Context { layer }, context);
+            (kernels.quantize_i16)(context, out)
+        });
+    }
+
+    /// One tile of the output projection, added to the residual stream.
+    pub(super) fn attention_output(&mut self, layer: usize, index: usize) -> Result<(), Unreadable> {
+        let (kernels, constants) = (self.kernels, self.constants.layer);
+        let linear = self.model.linear(SectionKind::AttentionOutput, layer, constants.attention_output);
+        let h = usize::from(self.model.config().hidden_size);
+        let Workspace { residual, arena, seq_len, .. } = &mut self.workspace;
+        let mut rows = Rows::take(&mut &mut **arena, *seq_len, h);
+        let (rows, acc) = rows.split();
+        super::add_tile(
+            kernels,
+            &linear,
+            &rows,
+            index,
+            &mut TileMemory { acc, groups: &mut [] },
+            residual,
+            constants.attention_sum_shift,
+        )
     }
 }

@@ -1,99 +1,159 @@
-//! Feed-forward block: intermediate layer, activation, output layer, residual and layer norm.
+//! Feed-forward block: intermediate layer, activation, output layer onto the residual stream.
 //!
 //! The activations are quantised as they are produced: 256 channels of every token share one int8 scale per token, and only
 //! one such group exists as int16 at a time.
 
-use super::layer::{add_and_norm, quantize_residual};
-use super::workspace::Workspace;
+use super::workspace::{Rows, Workspace, groups, take};
+use super::{Forward, add_tile};
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
-use crate::model::{GROUP_SIZE, Model};
-use crate::ops::activation::{activate, delta_table};
-use crate::ops::fixed_point::{rounding_multiply_high, saturate_i16};
-use crate::ops::linear::{Linear, QuantizedRows, normalize_scales};
-use crate::ops::quantize::{ROW_SHIFT, quantize_row};
+use crate::model::GROUP_SIZE;
+use crate::ops::activation::delta_table;
+use crate::ops::linear::{QuantizedRows, TileMemory, normalize_scales, part_mut};
+use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
-/// Feed-forward block of one layer, on the residual stream in place.
-pub(super) fn feed_forward(
-    model: &Model<'_>,
-    kernels: &Kernels,
-    layer: usize,
-    workspace: &mut Workspace<'_>,
-    observer: &mut impl Observer,
-) {
-    use SectionKind::*;
-    let config = &model.manifest().config;
-    let (n, h, f) = (workspace.seq_len, usize::from(config.hidden_size), usize::from(config.intermediate_size));
-    let Workspace { residual, input, input_scales, group_scales, shifts, scratch, .. } = workspace;
-
-    let constants = model.layer_constants(layer);
-    quantize_residual(&model.i16s(IntermediateInput, layer), residual, input, input_scales, shifts, h);
-    let rows = QuantizedRows { values: input, scales: input_scales, shifts, group_size: h };
-    let intermediate = model.linear(IntermediateParameters, IntermediateWeight, layer, 3, constants.intermediate);
-    let delta = delta_table(config.hidden_act);
-    for (group, first) in (0..f).step_by(GROUP_SIZE).enumerate() {
-        let width = (f - first).min(GROUP_SIZE);
-        // The group begins as int16, twice as wide as the int8 it is narrowed to, in room that the next group will use.
-        let region = &mut scratch[first * n..][..2 * width * n];
-        let wide: &mut [i16] = bytemuck::cast_slice_mut(region);
-        intermediate.forward(kernels, &rows, first..first + width, |row, channel, out| {
-            for (i, &out) in out.iter().enumerate() {
-                wide[row * width + channel - first + i] = activate_channel(&intermediate, delta, channel + i, out);
-            }
-        });
-        for row in wide.chunks_exact(width) {
-            observer.row(Site::Activation { layer, channel: first }, row);
-        }
-        narrow(region, width, &mut group_scales[group * n..][..n]);
-    }
-
-    normalize_scales(group_scales, shifts);
-    let activations = bytemuck::cast_slice(&scratch[..n * f]);
-    let rows = QuantizedRows { values: activations, scales: group_scales, shifts, group_size: GROUP_SIZE };
-    let output = model.linear(OutputParameters, OutputWeight, layer, 2, constants.output);
-    let shift = constants.output_sum_shift;
-    let norm = model.layer_norm(OutputLayerNorm, layer);
-    let sites = (Site::OutputSum { layer }, Site::Hidden { layer: layer + 1 });
-    add_and_norm(kernels, &rows, &output, residual, shift, &norm, sites, observer);
+/// Memory of the feed-forward block; T tokens of one pass, F channels.
+struct FeedForward<'w> {
+    rows: Rows<'w>,
+    /// `[groups, T]`.
+    group_scales: &'w mut [i32],
+    /// int8, group after group, each `[T, 256]`; the last group may be narrower. The group at work is int16, twice as wide, in room that
+    /// the next group will use.
+    activations: &'w mut [u8],
 }
 
-/// One channel through the activation, to the int16 unit of the next layer's input.
-#[inline(always)]
-pub(crate) fn activate_channel(linear: &Linear<'_>, delta: Option<&[i16; 257]>, channel: usize, out: i32) -> i16 {
-    let activated = activate(delta, out);
-    saturate_i16(rounding_multiply_high(activated << 8, linear.output_multiplier(channel)))
+impl<'w> FeedForward<'w> {
+    /// Divides the arena, always in the same way.
+    fn in_arena(arena: &'w mut [u8], tokens: usize, h: usize, groups: usize) -> Self {
+        let mut rest = arena;
+        Self {
+            rows: Rows::take(&mut rest, tokens, h),
+            group_scales: take(&mut rest, tokens * groups),
+            activations: take(&mut rest, tokens * (groups + 1) * GROUP_SIZE),
+        }
+    }
+}
+
+impl<S: Storage> Forward<'_, S> {
+    /// The tokens of a pass: the first one, and how many.
+    pub(super) fn pass(&self, pass: usize) -> (usize, usize) {
+        let tokens = self.workspace.pass_tokens();
+        let first = pass * tokens;
+        (first, tokens.min(self.workspace.seq_len.saturating_sub(first)))
+    }
+
+    /// The residual stream of a pass, and the memory.
+    fn feed_forward(&mut self, pass: usize) -> (&mut [i16], FeedForward<'_>) {
+        let (first, tokens) = self.pass(pass);
+        let config = self.model.config();
+        let h = usize::from(config.hidden_size);
+        let Workspace { residual, arena, .. } = &mut self.workspace;
+        (part_mut(residual, first * h, tokens * h), FeedForward::in_arena(arena, tokens, h, groups(config)))
+    }
+
+    /// The residual stream of a pass, int8.
+    pub(super) fn intermediate_input(&mut self, layer: usize, pass: usize) -> Result<(), Unreadable> {
+        let (model, kernels) = (self.model, self.kernels);
+        let (residual, memory) = self.feed_forward(pass);
+        model.quantize_residual(kernels, (SectionKind::IntermediateInput, layer), residual, memory.rows)
+    }
+
+    /// One tile of the intermediate layer and its activation.
+    pub(super) fn intermediate(
+        &mut self,
+        layer: usize,
+        pass: usize,
+        index: usize,
+        observer: &mut impl Observer,
+    ) -> Result<(), Unreadable> {
+        let (model, kernels) = (self.model, self.kernels);
+        let linear = model.linear(SectionKind::Intermediate, layer, self.constants.layer.intermediate);
+        let delta = delta_table(model.config().hidden_act);
+        let f = usize::from(model.config().intermediate_size);
+        let (_, tokens) = self.pass(pass);
+        let (_, FeedForward { mut rows, group_scales, activations }) = self.feed_forward(pass);
+        let (rows, acc) = rows.split();
+        let tile = linear.tiles.tile(0, index);
+        let group = tile.channel / GROUP_SIZE;
+        let first = group * GROUP_SIZE;
+        let width = GROUP_SIZE.min(f.saturating_sub(first));
+        let region = part_mut(activations, first * tokens, 2 * width * tokens);
+        let wide: &mut [i16] = bytemuck::try_cast_slice_mut(region).unwrap_or_default();
+        linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+            let at = outputs.row * width + tile.channel + outputs.channel - first;
+            let out = wide.get_mut(at..).unwrap_or_default();
+            (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, width);
+        })?;
+        if tile.channel + tile.channels >= first + width {
+            for row in wide.chunks_exact(width.max(1)) {
+                observer.row(Site::Activation { layer, channel: first }, row);
+            }
+            narrow(kernels, wide, width, part_mut(group_scales, group * tokens, tokens));
+        }
+        Ok(())
+    }
+
+    /// One tile of the output layer, added to the residual stream.
+    pub(super) fn output(&mut self, layer: usize, pass: usize, index: usize) -> Result<(), Unreadable> {
+        let (kernels, constants) = (self.kernels, self.constants.layer);
+        let linear = self.model.linear(SectionKind::Output, layer, constants.output);
+        let f = usize::from(self.model.config().intermediate_size);
+        let (residual, FeedForward { rows, group_scales, activations }) = self.feed_forward(pass);
+        let tokens = rows.shifts.len();
+        if index == 0 {
+            normalize_scales(group_scales, rows.shifts);
+        }
+        let (values, free) = activations.split_at_mut_checked(tokens * f).unwrap_or_default();
+        let input = QuantizedRows {
+            values: bytemuck::cast_slice(values),
+            scales: group_scales,
+            shifts: rows.shifts,
+            group_size: GROUP_SIZE,
+        };
+        // Behind the activations there is room for the sums, because the last group was int16 first.
+        let skip = free.as_ptr().align_offset(align_of::<i32>());
+        let groups = bytemuck::try_cast_slice_mut(part_mut(free, skip, 4 * rows.acc.len())).unwrap_or_default();
+        let memory = &mut TileMemory { acc: rows.acc, groups };
+        add_tile(kernels, &linear, &input, index, memory, residual, constants.output_sum_shift)
+    }
 }
 
 /// Quantises rows of int16 to int8 rows at the beginning of the same region. A row is copied out before its bytes are
 /// written over, and what is written never reaches a row that is still to be read.
-fn narrow(region: &mut [u8], width: usize, scales: &mut [i32]) {
-    let mut row = [0i16; GROUP_SIZE];
-    for (i, scale) in scales.iter_mut().enumerate() {
-        let wide: &[i16] = bytemuck::cast_slice(&region[2 * width * i..][..2 * width]);
-        row[..width].copy_from_slice(wide);
-        let out = bytemuck::cast_slice_mut(&mut region[width * i..][..width]);
-        *scale = quantize_row(out, |c| i32::from(row[c]) << ROW_SHIFT);
+fn narrow(kernels: &Kernels, wide: &mut [i16], width: usize, scales: &mut [i32]) {
+    let (mut row, mut out) = ([0i16; GROUP_SIZE], [0i8; GROUP_SIZE]);
+    let (Some(row), Some(out)) = (row.get_mut(..width), out.get_mut(..width)) else { return };
+    for (index, scale) in scales.iter_mut().enumerate() {
+        row.iter_mut().zip(wide.iter().skip(width * index)).for_each(|(row, &value)| *row = value);
+        *scale = (kernels.quantize_i16)(row, out);
+        let region: &mut [i8] = bytemuck::cast_slice_mut(wide);
+        region.iter_mut().skip(width * index).zip(&*out).for_each(|(region, &value)| *region = value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::scalar::SCALAR;
+    use crate::ops::quantize::quantize_i16;
 
     #[test]
     fn narrowing_in_place_equals_quantising_apart() {
         const WIDTH: usize = 6;
         let wide: [i16; 4 * WIDTH] = core::array::from_fn(|i| (i as i16 * 977) % 501 - 200);
-        let mut memory = [0u64; 6];
-        let region = bytemuck::cast_slice_mut(&mut memory);
-        region.copy_from_slice(bytemuck::cast_slice(&wide));
+        let mut region = wide;
         let mut scales = [0; 4];
-        narrow(region, WIDTH, &mut scales);
+        narrow(&SCALAR, &mut region, WIDTH, &mut scales);
         for (i, row) in wide.chunks(WIDTH).enumerate() {
             let mut expected = [0; WIDTH];
-            assert_eq!(quantize_row(&mut expected, |c| i32::from(row[c]) << ROW_SHIFT), scales[i]);
-            assert_eq!(bytemuck::cast_slice::<u8, i8>(&region[i * WIDTH..][..WIDTH]), expected);
+            assert_eq!(quantize_i16(row, &mut expected), scales[i]);
+            assert_eq!(bytemuck::cast_slice::<i16, i8>(&region)[i * WIDTH..][..WIDTH], expected);
         }
+    }
+
+    #[test]
+    fn a_group_is_made_of_whole_tiles() {
+        const { assert!(GROUP_SIZE.is_multiple_of(crate::format::layout::TILE_CHANNELS)) };
     }
 }

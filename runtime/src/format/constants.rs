@@ -1,6 +1,5 @@
 //! The few numbers of a model, and of each layer, that belong to no tensor. A section is its fields in order, int32 each.
 
-use super::tensor::I32s;
 use crate::ops::linear::LinearShifts;
 use crate::ops::softmax::SoftmaxScale;
 
@@ -44,22 +43,23 @@ impl Constants {
         ]
     }
 
-    /// `None` if a value is out of range.
-    pub(crate) fn parse(words: &I32s<'_>) -> Option<Self> {
+    /// The values of a section; `None` if one is out of range.
+    pub(crate) fn parse(words: [i32; Self::COUNT]) -> Option<Self> {
+        let [embedding, decoder, decoder_exponent, decoder_shift, a, b, c, d, e, f] = words;
         Some(Self {
-            embedding_multiplier: words.get(0),
-            decoder_multiplier: words.get(1),
-            decoder_exponent: exponent(words.get(2))?,
-            decoder_shift: shift(words.get(3))?,
-            pooler: shifts(words, 4)?,
-            seq_relationship: shifts(words, 6)?,
-            transform: shifts(words, 8)?,
+            embedding_multiplier: embedding,
+            decoder_multiplier: decoder,
+            decoder_exponent: exponent(decoder_exponent)?,
+            decoder_shift: shift(decoder_shift)?,
+            pooler: shifts(a, b)?,
+            seq_relationship: shifts(c, d)?,
+            transform: shifts(e, f)?,
         })
     }
 }
 
 /// Constants of one encoder layer, in the order of their section.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LayerConstants {
     /// Attention scores → exponents.
     pub softmax: SoftmaxScale,
@@ -107,18 +107,19 @@ impl LayerConstants {
         ]
     }
 
-    /// `None` if a value is out of range.
-    pub(crate) fn parse(words: &I32s<'_>) -> Option<Self> {
+    /// The values of a section; `None` if one is out of range.
+    pub(crate) fn parse(words: [i32; Self::COUNT]) -> Option<Self> {
+        let [multiplier, softmax, value_multiplier, value, attention_sum, output_sum, a, b, c, d, e, f, g, h] = words;
         Some(Self {
-            softmax: SoftmaxScale { multiplier: words.get(0), exponent: exponent(words.get(1))? },
-            value_multiplier: words.get(2),
-            value_exponent: exponent(words.get(3))?,
-            attention_sum_shift: shift(words.get(4))?,
-            output_sum_shift: shift(words.get(5))?,
-            qkv: shifts(words, 6)?,
-            attention_output: shifts(words, 8)?,
-            intermediate: shifts(words, 10)?,
-            output: shifts(words, 12)?,
+            softmax: SoftmaxScale { multiplier, exponent: exponent(softmax)? },
+            value_multiplier,
+            value_exponent: exponent(value)?,
+            attention_sum_shift: shift(attention_sum)?,
+            output_sum_shift: shift(output_sum)?,
+            qkv: shifts(a, b)?,
+            attention_output: shifts(c, d)?,
+            intermediate: shifts(e, f)?,
+            output: shifts(g, h)?,
         })
     }
 }
@@ -127,8 +128,8 @@ fn shift(value: i32) -> Option<u32> {
     u32::try_from(value).ok().filter(|&shift| shift < 32)
 }
 
-fn shifts(words: &I32s<'_>, at: usize) -> Option<LinearShifts> {
-    Some(LinearShifts { accumulator: shift(words.get(at))?, output: exponent(words.get(at + 1))? })
+fn shifts(accumulator: i32, output: i32) -> Option<LinearShifts> {
+    Some(LinearShifts { accumulator: shift(accumulator)?, output: exponent(output)? })
 }
 
 fn exponent(value: i32) -> Option<i32> {

@@ -10,7 +10,7 @@ pub const HEADER_BYTES: usize = 64;
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"MBQ1";
 /// The version that this code reads and writes; any change of layout or arithmetic raises it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Byte ranges of the fields.
 mod field {
@@ -48,17 +48,14 @@ impl Header {
         (bytes[field::MAGIC] == MAGIC).then(|| super::u64_at(bytes, field::TOTAL.start))
     }
 
-    /// Reads and checks the header, and the hash over it and the section table behind it.
-    ///
-    /// `blob` holds at least header and table; `blob_bytes` is the length of the whole.
+    /// Reads and checks the header of a blob of `blob_bytes` bytes. The hash over it and the section table is for
+    /// [`is_intact`](Self::is_intact).
     ///
     /// # Errors
     ///
-    /// Another magic, version or length, or a damaged byte.
-    pub fn parse(blob: &[u8], blob_bytes: u64) -> Result<Self, FormatError> {
+    /// Another magic, version, length or alignment.
+    pub fn parse(bytes: &[u8; HEADER_BYTES], blob_bytes: u64) -> Result<Self, FormatError> {
         use super::{u16_at, u32_at, u64_at};
-        let too_short = FormatError::TooShort { found_bytes: blob_bytes };
-        let bytes: &[u8; HEADER_BYTES] = blob.first_chunk().ok_or(too_short)?;
         if bytes[field::MAGIC] != MAGIC {
             return Err(FormatError::BadMagic { found: [bytes[0], bytes[1], bytes[2], bytes[3]] });
         }
@@ -74,34 +71,34 @@ impl Header {
         if header.total_bytes != blob_bytes {
             return Err(FormatError::WrongLength { header_bytes: header.total_bytes, found_bytes: blob_bytes });
         }
-        let table = blob.get(HEADER_BYTES..header.table_end()).ok_or(too_short)?;
-        let aligned = header.alignment_bytes.is_power_of_two() && header.alignment_bytes >= 64;
-        if bytes[field::SHA256] != header.hash(table) || bytes[field::RESERVED] != [0; 12] || !aligned {
-            return Err(FormatError::DamagedHeader);
+        if header.table_end() as u64 > blob_bytes {
+            return Err(FormatError::TooShort { found_bytes: blob_bytes });
         }
-        Ok(header)
+        let aligned = header.alignment_bytes.is_power_of_two() && header.alignment_bytes >= 64;
+        if aligned && bytes[field::RESERVED] == [0; 12] { Ok(header) } else { Err(FormatError::DamagedHeader) }
+    }
+
+    /// Whether the header's hash is that of its other bytes and of the section table.
+    pub fn is_intact(bytes: &[u8; HEADER_BYTES], hasher_of_both: Sha256) -> bool {
+        bytes[field::SHA256] == *hasher_of_both.finalize()
+    }
+
+    /// The hash of the header's bytes before the hash; the section table is to be added.
+    pub fn hasher(bytes: &[u8; HEADER_BYTES]) -> Sha256 {
+        Sha256::new().chain_update(&bytes[..field::SHA256.start])
     }
 
     /// Writes the header that [`parse`](Self::parse) reads, for the section table that will follow it.
     pub fn emit(&self, table: &[u8]) -> [u8; HEADER_BYTES] {
-        let mut bytes = self.emit_unhashed();
-        bytes[field::SHA256].copy_from_slice(&self.hash(table));
-        bytes
-    }
-
-    fn emit_unhashed(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[field::MAGIC].copy_from_slice(&MAGIC);
         bytes[field::VERSION].copy_from_slice(&VERSION.to_le_bytes());
         bytes[field::SECTIONS].copy_from_slice(&self.sections.to_le_bytes());
         bytes[field::TOTAL].copy_from_slice(&self.total_bytes.to_le_bytes());
         bytes[field::ALIGNMENT].copy_from_slice(&self.alignment_bytes.to_le_bytes());
+        let hash = Self::hasher(&bytes).chain_update(table).finalize();
+        bytes[field::SHA256].copy_from_slice(&hash);
         bytes
-    }
-
-    /// SHA-256 of the header before its hash, and the table.
-    fn hash(&self, table: &[u8]) -> [u8; 32] {
-        Sha256::new().chain_update(&self.emit_unhashed()[..field::SHA256.start]).chain_update(table).finalize().into()
     }
 }
 

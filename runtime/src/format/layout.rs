@@ -12,6 +12,7 @@ pub const TILE_CHANNELS: usize = 16;
 
 /// The order of a weight tensor's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WeightLayout {
     /// As PyTorch stores it. Every kernel reads it.
     #[default]

@@ -1,12 +1,12 @@
-//! What the blob says of itself: geometry, tokenizer flags, quantisation and provenance, encoded with postcard.
+//! What the blob says of itself, encoded with postcard: the manifest, and behind it the provenance, which no answer needs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BertConfig, TokenizerConfig};
 
-/// The manifest section. Text is borrowed from the blob.
+/// What a model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest<'a> {
+pub struct Manifest {
     /// Geometry.
     pub config: BertConfig,
     /// Tokenizer flags and special ids.
@@ -15,9 +15,6 @@ pub struct Manifest<'a> {
     pub quantization: Quantization,
     /// Which heads the model has.
     pub heads: Heads,
-    /// Where it comes from.
-    #[serde(borrow)]
-    pub provenance: Provenance<'a>,
 }
 
 /// Which heads follow the encoder.
@@ -42,7 +39,7 @@ pub struct Quantization {
     pub group_size: u16,
 }
 
-/// Where a model comes from.
+/// Where a model comes from. Text is borrowed from the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance<'a> {
     /// Name of the checkpoint.

@@ -5,7 +5,7 @@
 //! | bytes            | what                                                                              |
 //! |------------------|-----------------------------------------------------------------------------------|
 //! | 0..4             | magic `MBQ1`                                                                      |
-//! | 4..6             | u16 version, 1                                                                    |
+//! | 4..6             | u16 version, 2                                                                    |
 //! | 6..8             | u16 number of sections, S                                                         |
 //! | 8..16            | u64 length of the whole blob                                                      |
 //! | 16..20           | u32 alignment of every section: a power of two, 64 at least                       |
@@ -20,7 +20,7 @@
 //! |--------|-------------------------------------------------------------------------------|
 //! | 0..2   | u16 kind: [`SectionKind`](section::SectionKind)                               |
 //! | 2..4   | u16 encoder layer, 0 outside the encoder                                      |
-//! | 4      | u8 element: 0 bytes, 1 int8, 2 int16, 3 int32                                 |
+//! | 4      | u8 element: 0 bytes, 1 tiles, 2 int16, 3 int32                                |
 //! | 5      | u8 layout: 0 row-major, else [`WeightLayout`](layout::WeightLayout)           |
 //! | 6..8   | zero                                                                          |
 //! | 8..16  | u64 offset of the first byte                                                  |
@@ -28,6 +28,9 @@
 //! | 24..28 | u32 rows                                                                      |
 //! | 28..32 | u32 columns, 1 for a vector                                                   |
 //! | 32..64 | SHA-256 of the bytes; zero for the signature section                          |
+//!
+//! Sections lie in the order in which an answer reads them, which is that of their kinds, layer after layer; so their places follow from
+//! the first few, and nobody searches the table. The weights of a linear layer are [`tiles`].
 //!
 //! Sections of constants are described in [`constants`], the vocabulary in [`tokenizer::vocab`](crate::tokenizer::vocab).
 //!
@@ -39,12 +42,13 @@
 //! `0..64 + 64 · S`, and with the hashes in the table every other byte.
 
 pub mod constants;
+pub mod contents;
 pub mod header;
 pub mod layout;
 pub mod manifest;
 pub mod section;
 pub mod self_test;
-pub mod tensor;
+pub mod tiles;
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])

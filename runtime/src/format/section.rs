@@ -24,6 +24,7 @@ macro_rules! section_kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
         /// What a section holds. Sections lie in the file in the order in which an answer reads them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub enum SectionKind { $($(#[doc = $doc])+ $name = $code,)+ }
 
         impl SectionKind {
@@ -36,7 +37,7 @@ macro_rules! section_kinds {
 }
 
 section_kinds! {
-    /// postcard: configuration, tokenizer flags, quantisation, provenance.
+    /// postcard: [`Manifest`](super::manifest::Manifest), then [`Provenance`](super::manifest::Provenance).
     Manifest = 1,
     /// postcard: texts with their ids, trace hash and best answers.
     SelfTest = 2,
@@ -46,62 +47,59 @@ section_kinds! {
     Vocabulary = 4,
     /// int32 constants that belong to no layer: see [`Constants`](super::constants::Constants).
     Constants = 5,
-    /// int8 `[vocab_size, hidden_size]`, always row-major; also the masked-LM decoder.
-    WordEmbeddings = 16,
-    /// int32 `[vocab_size]`: scale of each word embedding, largest just below 2³¹.
-    WordScales = 17,
+    /// Tiles `[vocab_size, hidden_size]`, always row-major: also the masked-LM decoder. A word's parameters are the bias of its logit
+    /// (16 fraction bits) and the scale of its row, the largest scale just below 2³¹.
+    WordEmbeddings = 6,
     /// int16 `[max_position_embeddings, hidden_size]`, in the unit of the embedding sum.
-    PositionEmbeddings = 18,
+    PositionEmbeddings = 7,
     /// int16 `[type_vocab_size, hidden_size]`, in the unit of the embedding sum.
-    TokenTypeEmbeddings = 19,
+    TokenTypeEmbeddings = 8,
     /// Layer norm of the embeddings.
-    EmbeddingsLayerNorm = 20,
+    EmbeddingsLayerNorm = 9,
     /// int32 constants of one layer: see [`LayerConstants`](super::constants::LayerConstants).
-    LayerConstants = 32,
+    LayerConstants = 10,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel of query, key and value.
-    QkvInput = 33,
-    /// int32 `[3 · hidden_size, 2]`: bias and multiplier of each channel, ordered as the weight.
-    QkvParameters = 34,
-    /// int8 `[3 · hidden_size, hidden_size]`: rows head by head: query, key, value.
-    QkvWeight = 35,
-    /// int32 `[hidden_size, 2]`: bias and multiplier.
-    AttentionOutputParameters = 36,
-    /// int8 `[hidden_size, hidden_size]`.
-    AttentionOutputWeight = 37,
+    QkvInput = 11,
+    /// Tiles `[3 · hidden_size, hidden_size]`, head by head: query, key, value. Each of these begins a tile.
+    Qkv = 12,
+    /// Tiles `[hidden_size, hidden_size]`.
+    AttentionOutput = 13,
     /// Layer norm after attention.
-    AttentionLayerNorm = 38,
+    AttentionLayerNorm = 14,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel.
-    IntermediateInput = 39,
-    /// int32 `[intermediate_size, 3]`: bias, multiplier, and multiplier after the activation.
-    IntermediateParameters = 40,
-    /// int8 `[intermediate_size, hidden_size]`.
-    IntermediateWeight = 41,
-    /// int32 `[hidden_size, 2]`: bias and multiplier.
-    OutputParameters = 42,
-    /// int8 `[hidden_size, intermediate_size]`.
-    OutputWeight = 43,
+    IntermediateInput = 15,
+    /// Tiles `[intermediate_size, hidden_size]` with three parameters.
+    Intermediate = 16,
+    /// Tiles `[hidden_size, intermediate_size]`.
+    Output = 17,
     /// Layer norm after the feed-forward block.
-    OutputLayerNorm = 44,
+    OutputLayerNorm = 18,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel.
-    PoolerInput = 64,
-    /// int32 `[hidden_size, 2]`: bias and multiplier.
-    PoolerParameters = 65,
-    /// int8 `[hidden_size, hidden_size]`.
-    PoolerWeight = 66,
-    /// int32 `[2, 2]`: bias and multiplier of the two next-sentence logits.
-    SeqRelationshipParameters = 67,
-    /// int8 `[2, hidden_size]`.
-    SeqRelationshipWeight = 68,
+    PoolerInput = 19,
+    /// Tiles `[hidden_size, hidden_size]`.
+    Pooler = 20,
+    /// Tiles `[2, hidden_size]`: the two next-sentence logits.
+    SeqRelationship = 21,
     /// int16 `[hidden_size]`: smoothing multiplier of each input channel.
-    TransformInput = 72,
-    /// int32 `[hidden_size, 3]`: bias, multiplier, and multiplier after the activation.
-    TransformParameters = 73,
-    /// int8 `[hidden_size, hidden_size]`.
-    TransformWeight = 74,
+    TransformInput = 22,
+    /// Tiles `[hidden_size, hidden_size]` with three parameters.
+    Transform = 23,
     /// Layer norm before the decoder.
-    TransformLayerNorm = 75,
-    /// int32 `[vocab_size]`: bias of each logit, 16 fraction bits.
-    DecoderBias = 76,
+    TransformLayerNorm = 24,
+}
+
+impl SectionKind {
+    /// One more than the largest code.
+    pub const CODES: usize = 25;
+
+    /// int32 parameters of each output channel of a linear layer: bias, multiplier, and where an activation follows, the multiplier
+    /// behind it.
+    pub const fn parameters(self) -> usize {
+        match self {
+            Self::Intermediate | Self::Transform => 3,
+            _ => 2,
+        }
+    }
 }
 
 /// The element type of a section.
@@ -109,8 +107,8 @@ section_kinds! {
 pub enum Element {
     /// Structured bytes, described by the kind.
     Bytes,
-    /// int8.
-    I8,
+    /// The weights of a linear layer, int8 with int32 parameters: see [`tiles`](super::tiles).
+    Tiles,
     /// int16, little-endian.
     I16,
     /// int32, little-endian.
@@ -118,10 +116,10 @@ pub enum Element {
 }
 
 impl Element {
-    /// Bytes of one element.
+    /// Bytes of one element; of tiles, of one weight.
     pub const fn bytes(self) -> usize {
         match self {
-            Self::Bytes | Self::I8 => 1,
+            Self::Bytes | Self::Tiles => 1,
             Self::I16 => 2,
             Self::I32 => 4,
         }
@@ -130,7 +128,7 @@ impl Element {
     const fn code(self) -> u8 {
         match self {
             Self::Bytes => 0,
-            Self::I8 => 1,
+            Self::Tiles => 1,
             Self::I16 => 2,
             Self::I32 => 3,
         }
@@ -139,7 +137,7 @@ impl Element {
     const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Bytes),
-            1 => Some(Self::I8),
+            1 => Some(Self::Tiles),
             2 => Some(Self::I16),
             3 => Some(Self::I32),
             _ => None,
@@ -171,6 +169,15 @@ pub struct Section {
 }
 
 impl Section {
+    /// Bytes that elements of this kind and shape take.
+    pub const fn expected_bytes(kind: SectionKind, element: Element, rows: usize, columns: usize) -> u64 {
+        let parameters = match element {
+            Element::Tiles => size_of::<i32>() * kind.parameters(),
+            _ => 0,
+        };
+        rows as u64 * (columns * element.bytes() + parameters) as u64
+    }
+
     /// Reads an entry; `None` for an unknown code or a reserved byte that is not zero.
     pub fn parse(entry: &[u8; ENTRY_BYTES]) -> Option<Self> {
         use super::{u16_at, u32_at, u64_at};

@@ -3,150 +3,289 @@
 //! The rows are streamed once, in order, and applied to all answered positions; logits go to a sink one by one and are
 //! never kept. Source: `BertOnlyMLMHead` with tied decoder.
 
-use crate::encoder::feed_forward::activate_channel;
-use crate::encoder::layer::quantize_residual;
-use crate::encoder::workspace::{Workspace, take};
+use crate::encoder::Encoded;
+use crate::encoder::norm::norm;
+use crate::encoder::schedule::{Progress, chunk_channels};
+use crate::encoder::workspace::{Rows, Workspace, take};
 use crate::error::{ForwardError, Head};
+use crate::format::constants::Constants;
 use crate::format::layout::TILE_CHANNELS;
 use crate::format::section::SectionKind;
-use crate::kernels::{Kernels, MatmulShape};
+use crate::kernels::Kernels;
 use crate::model::Model;
 use crate::ops::activation::delta_table;
-use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
-use crate::ops::layer_norm::layer_norm_i16;
-use crate::ops::linear::QuantizedRows;
-use crate::ops::quantize::{ROW_SHIFT, quantize_row};
+use crate::ops::fixed_point::rounding_multiply_high;
+use crate::ops::layer_norm::LayerNormScale;
+use crate::ops::linear::{LinearShifts, QuantizedRows, TileMemory};
+use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
-/// Positions that are multiplied with one tile of word embeddings at a time.
-const TILE_POSITIONS: usize = 16;
+/// What a step of this head does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Input,
+    Transform { tile: usize },
+    Norm { chunk: usize },
+    DecoderInput,
+    Decoder { tile: usize },
+}
 
-/// Logits (16 fraction bits) of some positions of the sequence in the workspace, for the whole vocabulary.
-///
-/// `positions` ascend. `sink` gets token id, index into `positions`, and logit: ids in ascending order, for each id the
-/// positions in order.
-///
-/// # Errors
-///
-/// If the model has no such head, or a position does not lie after the one before it and inside the sequence.
-pub fn masked_lm(
-    model: &Model<'_>,
-    kernels: &Kernels,
-    workspace: &mut Workspace<'_>,
-    positions: &[usize],
-    observer: &mut impl Observer,
-    mut sink: impl FnMut(u32, usize, i32),
-) -> Result<(), ForwardError> {
-    use SectionKind::{DecoderBias, WordEmbeddings, WordScales};
-    let manifest = model.manifest();
-    if !manifest.heads.masked_lm {
-        return Err(ForwardError::MissingHead(Head::MaskedLm));
-    }
-    let tokens = workspace.seq_len;
-    for (i, &position) in positions.iter().enumerate() {
-        if position >= tokens || (i > 0 && position <= positions[i - 1]) {
-            return Err(ForwardError::PositionOutOfRange { position, tokens });
+/// Logits (16 fraction bits) of some positions of a sequence, for the whole vocabulary, step by step.
+#[derive(Debug)]
+pub struct MaskedLm<'e, S> {
+    model: &'e Model<S>,
+    kernels: &'static Kernels,
+    residual: &'e [i16],
+    arena: &'e mut [u8],
+    positions: &'e [usize],
+    constants: Constants,
+    norm: LayerNormScale,
+    next: Option<Stage>,
+    done: u32,
+    failed: Option<Unreadable>,
+}
+
+/// Memory of this head, for C positions.
+struct Memory<'w> {
+    rows: Rows<'w>,
+    /// `[C, H]`.
+    transformed: &'w mut [i16],
+    /// `[C, 16]`.
+    logits: &'w mut [i32],
+    /// What the layer norm keeps.
+    kept: &'w mut [u8],
+}
+
+impl<'w> Memory<'w> {
+    /// Divides the arena, always in the same way.
+    fn in_arena(arena: &'w mut [u8], count: usize, h: usize) -> Self {
+        let mut rest = arena;
+        Self {
+            rows: Rows::take(&mut rest, count, h),
+            transformed: take(&mut rest, count * h),
+            logits: take(&mut rest, count * TILE_CHANNELS),
+            kept: rest,
         }
     }
-    let (h, count) = (usize::from(manifest.config.hidden_size), positions.len());
-    let Workspace { residual, input, input_scales, shifts, scratch, .. } = workspace;
-    let mut rest = &mut **scratch;
-    let transformed: &mut [i16] = take(&mut rest, h);
-    let rows: &mut [i8] = take(&mut rest, count * h);
-    let scales: &mut [i32] = take(&mut rest, count);
-    let exponents: &mut [i32] = take(&mut rest, count);
+}
 
-    let constants = model.constants();
-    let shift = constants.decoder_shift;
-    for (i, &position) in positions.iter().enumerate() {
-        let residual = &residual[position * h..][..h];
-        transform(model, kernels, residual, row_of(input, input_scales, shifts, h), transformed, observer);
-        let largest = quantize_row(&mut rows[i * h..][..h], |c| i32::from(transformed[c]) << ROW_SHIFT);
-        let normalizing = normalizing_shift(largest);
-        scales[i] = rounding_multiply_high(largest << normalizing, constants.decoder_multiplier);
-        // Three high halves have divided by 2⁹⁶.
-        exponents[i] = shift as i32 + normalizing as i32 + constants.decoder_exponent - 96;
+impl<S: Storage> Encoded<'_, S> {
+    /// Begins the masked-LM head for some positions, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// If the model has no such head, a position does not lie after the one before it and inside the sequence, or the device fails.
+    pub fn start_masked_lm<'e>(&'e mut self, positions: &'e [usize]) -> Result<MaskedLm<'e, S>, ForwardError> {
+        MaskedLm::new(self, positions)
     }
 
-    let words = model.matrix(WordEmbeddings, 0);
-    let (word_scales, biases) = (model.i32s(WordScales, 0), model.i32s(DecoderBias, 0));
-    let vocab_size = manifest.config.vocab_size as usize;
-    let mut acc = [0; TILE_CHANNELS * TILE_POSITIONS];
-    for id in (0..vocab_size).step_by(TILE_CHANNELS) {
-        let n = (vocab_size - id).min(TILE_CHANNELS);
-        for first in (0..count).step_by(TILE_POSITIONS) {
-            let m = (count - first).min(TILE_POSITIONS);
-            let shape = MatmulShape { m, n, k: h, input_stride: h, weight_stride: h, out_stride: TILE_CHANNELS };
-            (kernels.matmul_i8)(&shape, &rows[first * h..], &words.values[id * h..], &mut acc);
-            for (token, c) in (id..id + n).zip(0..) {
-                let (word_scale, bias) = (word_scales.get(token), biases.get(token));
-                for i in 0..m {
-                    let t = rounding_multiply_high(acc[i * TILE_CHANNELS + c] << shift, scales[first + i]);
-                    let logit = scale_by_power_of_two(rounding_multiply_high(t, word_scale), exponents[first + i]);
-                    let logit = logit.saturating_add(bias);
+    /// Logits of some positions, in ascending order: see [`MaskedLm::step`].
+    ///
+    /// # Errors
+    ///
+    /// See [`start_masked_lm`](Self::start_masked_lm).
+    pub fn masked_lm(
+        &mut self,
+        positions: &[usize],
+        observer: &mut impl Observer,
+        sink: impl FnMut(u32, usize, i32),
+    ) -> Result<(), ForwardError> {
+        MaskedLm::new(self, positions)?.finish(observer, sink)
+    }
+}
+
+impl<'e, S: Storage> MaskedLm<'e, S> {
+    fn new(encoded: &'e mut Encoded<'_, S>, positions: &'e [usize]) -> Result<Self, ForwardError> {
+        let Encoded { model, kernels, workspace } = encoded;
+        if !model.manifest().heads.masked_lm {
+            return Err(ForwardError::MissingHead(Head::MaskedLm));
+        }
+        let tokens = workspace.seq_len;
+        let mut least = 0;
+        for &position in positions {
+            if position < least || position >= tokens {
+                return Err(ForwardError::PositionOutOfRange { position, tokens });
+            }
+            least = position + 1;
+        }
+        let Workspace { residual, arena, .. } = workspace;
+        Ok(Self {
+            model: *model,
+            kernels: *kernels,
+            residual,
+            arena,
+            positions,
+            constants: model.constants()?,
+            norm: LayerNormScale { epsilon: 1, shift: 0 },
+            next: (!positions.is_empty()).then_some(Stage::Input),
+            done: 0,
+            failed: None,
+        })
+    }
+
+    fn hidden_size(&self) -> usize {
+        usize::from(self.model.config().hidden_size).max(1)
+    }
+
+    fn chunk_channels(&self) -> usize {
+        chunk_channels(self.hidden_size(), self.model.blob().window_bytes())
+    }
+
+    fn tiles(&self, kind: SectionKind) -> usize {
+        self.model.tiles(kind, 0).count()
+    }
+
+    /// Steps done, and steps there are.
+    pub fn progress(&self) -> Progress {
+        let chunks = self.hidden_size().div_ceil(self.chunk_channels());
+        let steps = 1 + self.tiles(SectionKind::Transform) + chunks + 1 + self.tiles(SectionKind::WordEmbeddings);
+        Progress { done: self.done, total: if self.positions.is_empty() { 0 } else { steps as u32 } }
+    }
+
+    fn after(&self, stage: Stage) -> Option<Stage> {
+        Some(match stage {
+            Stage::Input => Stage::Transform { tile: 0 },
+            Stage::Transform { tile } if tile + 1 < self.tiles(SectionKind::Transform) => {
+                Stage::Transform { tile: tile + 1 }
+            }
+            Stage::Transform { .. } => Stage::Norm { chunk: 0 },
+            Stage::Norm { chunk } if (chunk + 1) * self.chunk_channels() < self.hidden_size() => {
+                Stage::Norm { chunk: chunk + 1 }
+            }
+            Stage::Norm { .. } => Stage::DecoderInput,
+            Stage::DecoderInput => Stage::Decoder { tile: 0 },
+            Stage::Decoder { tile } if tile + 1 < self.tiles(SectionKind::WordEmbeddings) => {
+                Stage::Decoder { tile: tile + 1 }
+            }
+            Stage::Decoder { .. } => return None,
+        })
+    }
+
+    /// Does one step; nothing when all are done. `sink` gets token id, index into the positions, and logit: ids in ascending order, for
+    /// each id the positions in order.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails, now or in an earlier step: the head has to be begun anew.
+    pub fn step(
+        &mut self,
+        observer: &mut impl Observer,
+        sink: impl FnMut(u32, usize, i32),
+    ) -> Result<Progress, ForwardError> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        if let Some(stage) = self.next {
+            self.run(stage, observer, sink).inspect_err(|&error| self.failed = Some(error))?;
+            self.done += 1;
+            self.next = self.after(stage);
+        }
+        Ok(self.progress())
+    }
+
+    /// Does all the steps that are left: see [`step`](Self::step).
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn finish(
+        mut self,
+        observer: &mut impl Observer,
+        mut sink: impl FnMut(u32, usize, i32),
+    ) -> Result<(), ForwardError> {
+        while self.next.is_some() {
+            self.step(observer, &mut sink)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the observer what the positions become behind the transform's activation; the decoder is left out.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn finish_transform(mut self, observer: &mut impl Observer) -> Result<(), ForwardError> {
+        while let Some(Stage::Input | Stage::Transform { .. }) = self.next {
+            self.step(observer, |_, _, _| {})?;
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        stage: Stage,
+        observer: &mut impl Observer,
+        sink: impl FnMut(u32, usize, i32),
+    ) -> Result<(), Unreadable> {
+        let (model, kernels, h, count) = (self.model, self.kernels, self.hidden_size(), self.positions.len());
+        let chunk_channels = self.chunk_channels();
+        let Memory { mut rows, transformed, kept, .. } = Memory::in_arena(self.arena, count, h);
+        match stage {
+            Stage::Input => {
+                let (residual, positions) = (self.residual, self.positions);
+                let row = |index: usize| residual.get(positions.get(index)? * h..)?.get(..h);
+                model.values(model.offset(SectionKind::TransformInput, 0), h, |smoothing: &[i16]| {
+                    rows.quantize(|index, out| {
+                        (kernels.quantize_smoothed)(row(index).unwrap_or_default(), smoothing, out)
+                    });
+                })
+            }
+            Stage::Transform { tile } => {
+                let linear = model.linear(SectionKind::Transform, 0, self.constants.transform);
+                let tile = linear.tiles.tile(0, tile);
+                let delta = delta_table(model.config().hidden_act);
+                let (rows, acc) = rows.split();
+                linear.tile(kernels, &rows, tile, &mut TileMemory { acc, groups: &mut [] }, |outputs| {
+                    let at = outputs.row * h + tile.channel + outputs.channel;
+                    let out = transformed.get_mut(at..).unwrap_or_default();
+                    (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, h);
+                })?;
+                if tile.channel + tile.channels >= h {
+                    transformed.chunks_exact(h).for_each(|row| observer.row(Site::Transform, row));
+                }
+                Ok(())
+            }
+            Stage::Norm { chunk } => {
+                let section = (SectionKind::TransformLayerNorm, 0);
+                norm(model, kernels, section, chunk, chunk_channels, transformed, &mut self.norm, kept).map(|_| ())
+            }
+            Stage::DecoderInput => {
+                let mut transformed = transformed.chunks_exact(h);
+                rows.quantize(|_, out| (kernels.quantize_i16)(transformed.next().unwrap_or_default(), out));
+                for scale in rows.scales {
+                    *scale = rounding_multiply_high(*scale, self.constants.decoder_multiplier);
+                }
+                Ok(())
+            }
+            Stage::Decoder { tile } => self.decode(tile, sink, observer),
+        }
+    }
+
+    /// Logits of the tokens of one tile.
+    fn decode(
+        &mut self,
+        index: usize,
+        mut sink: impl FnMut(u32, usize, i32),
+        observer: &mut impl Observer,
+    ) -> Result<(), Unreadable> {
+        let (h, count) = (self.hidden_size(), self.positions.len());
+        let Memory { rows, logits, .. } = Memory::in_arena(self.arena, count, h);
+        let Constants { decoder_shift, decoder_exponent, .. } = self.constants;
+        // Three high halves have divided by 2⁹⁶.
+        let shifts = LinearShifts { accumulator: decoder_shift, output: 96 - decoder_shift as i32 - decoder_exponent };
+        let words = self.model.linear(SectionKind::WordEmbeddings, 0, shifts);
+        let input = QuantizedRows { values: rows.input, scales: rows.scales, shifts: rows.shifts, group_size: h };
+        let tile = words.tiles.tile(0, index);
+        let memory = &mut TileMemory { acc: logits, groups: &mut [] };
+        words.tile(self.kernels, &input, tile, memory, |outputs| {
+            let first = tile.channel + outputs.channel;
+            for (id, channel) in (first..).zip(0..outputs.channels) {
+                for (position, row) in outputs.tile.as_chunks::<TILE_CHANNELS>().0.iter().enumerate() {
+                    let logit = row.get(channel).copied().unwrap_or(0);
                     observer.prediction_logit(logit);
-                    sink(token as u32, first + i, logit);
+                    sink(id as u32, position, logit);
                 }
             }
-        }
+        })
     }
-    Ok(())
-}
-
-/// Shows the observer what every token of the sequence in the workspace becomes behind the transform's activation.
-///
-/// # Errors
-///
-/// If the model has no such head.
-pub fn observe_transform(
-    model: &Model<'_>,
-    kernels: &Kernels,
-    workspace: &mut Workspace<'_>,
-    observer: &mut impl Observer,
-) -> Result<(), ForwardError> {
-    if !model.manifest().heads.masked_lm {
-        return Err(ForwardError::MissingHead(Head::MaskedLm));
-    }
-    let h = usize::from(model.manifest().config.hidden_size);
-    let Workspace { residual, input, input_scales, shifts, scratch, .. } = workspace;
-    let transformed: &mut [i16] = take(&mut &mut **scratch, h);
-    for residual in residual.chunks_exact(h) {
-        transform(model, kernels, residual, row_of(input, input_scales, shifts, h), transformed, observer);
-    }
-    Ok(())
-}
-
-/// The memory of one row at the beginning of the workspace's.
-fn row_of<'r>(
-    input: &'r mut [i8],
-    scales: &'r mut [i32],
-    shifts: &'r mut [u8],
-    h: usize,
-) -> (&'r mut [i8], &'r mut [i32], &'r mut [u8]) {
-    (&mut input[..h], &mut scales[..1], &mut shifts[..1])
-}
-
-/// `BertPredictionHeadTransform`: linear layer, activation, layer norm, of one residual row.
-fn transform(
-    model: &Model<'_>,
-    kernels: &Kernels,
-    residual: &[i16],
-    (input, scales, shifts): (&mut [i8], &mut [i32], &mut [u8]),
-    out: &mut [i16],
-    observer: &mut impl Observer,
-) {
-    use SectionKind::{TransformInput, TransformLayerNorm, TransformParameters, TransformWeight};
-    let h = residual.len();
-    quantize_residual(&model.i16s(TransformInput, 0), residual, input, scales, shifts, h);
-    let rows = QuantizedRows { values: input, scales, shifts, group_size: h };
-    let linear = model.linear(TransformParameters, TransformWeight, 0, 3, model.constants().transform);
-    let delta = delta_table(model.manifest().config.hidden_act);
-    linear.forward(kernels, &rows, 0..h, |_, channel, outputs| {
-        for (i, &output) in outputs.iter().enumerate() {
-            out[channel + i] = activate_channel(&linear, delta, channel + i, output);
-        }
-    });
-    observer.row(Site::Transform, out);
-    let norm = model.layer_norm(TransformLayerNorm, 0);
-    layer_norm_i16(out, norm.parameters(), norm.scale);
 }

@@ -1,6 +1,5 @@
 //! What follows the encoder: hidden states to answers.
 
 pub mod masked_lm;
-pub mod next_sentence;
 pub mod pooler;
 pub mod top_k;

@@ -13,7 +13,10 @@ pub mod suite;
 pub mod x86_64;
 
 /// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
+///
+/// A packed weight is tiles of 16 of its rows, and so is the output that belongs to it; each tile may lie anywhere behind the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MatmulShape {
     /// Rows of input and output.
     pub m: usize,
@@ -23,32 +26,60 @@ pub struct MatmulShape {
     pub k: usize,
     /// From one input row to the next.
     pub input_stride: usize,
-    /// From one weight row to the next; unused for a packed weight.
+    /// From one weight row to the next; of a packed weight, from one tile to the next.
     pub weight_stride: usize,
     /// From one output row to the next.
     pub out_stride: usize,
+    /// From one output tile to the next: 16 where tiles lie side by side; unused for a row-major weight.
+    pub out_tile_stride: usize,
 }
 
 impl MatmulShape {
-    /// Asserts that every row lies inside its slice: what the instruction-set files rely on.
-    ///
-    /// # Panics
-    ///
-    /// If one does not: a mistake inside the crate.
-    fn check(&self, input_len: usize, weight_len: usize, out_len: usize, packed: bool) {
-        let last =
-            |rows: usize, stride: usize, columns: usize| if rows == 0 { 0 } else { (rows - 1) * stride + columns };
-        assert!(last(self.m, self.input_stride, self.k) <= input_len, "input shorter than its shape");
-        let weights = if packed { self.n * self.k } else { last(self.n, self.weight_stride, self.k) };
-        assert!(weights <= weight_len, "weight shorter than its shape");
-        assert!(last(self.m, self.out_stride, self.n) <= out_len, "output shorter than its shape");
+    /// Whether every row lies inside its slice: what the instruction-set files rely on, which do nothing otherwise. It is a mistake
+    /// inside the crate, found by debug builds, if one does not.
+    fn fits(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
+        let fits = end(self.m, self.input_stride, self.k) <= input_len
+            && end(self.n, self.weight_stride, self.k) <= weight_len
+            && end(self.m, self.out_stride, self.n) <= out_len;
+        debug_assert!(fits, "a slice is shorter than {self:?}");
+        fits
     }
+
+    /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
+    #[cfg(target_arch = "x86_64")]
+    fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
+        let tiles = self.n / TILE_CHANNELS;
+        let tile = end(self.m, self.out_stride, TILE_CHANNELS);
+        let fits = self.n.is_multiple_of(TILE_CHANNELS)
+            && self.k.is_multiple_of(4)
+            && end(self.m, self.input_stride, self.k) <= input_len
+            && end(tiles, self.weight_stride, TILE_CHANNELS.saturating_mul(self.k)) <= weight_len
+            && end(tiles, self.out_tile_stride, tile) <= out_len;
+        debug_assert!(fits, "a slice is shorter than {self:?}, or it cannot be packed");
+        fits
+    }
+
+    /// How far on a layer's next weights lie, of which `tiles` tiles are read at a time: the next tiles, or where the inputs are a part of
+    /// the tiles', their next inputs.
+    #[cfg(target_arch = "x86_64")]
+    const fn bytes_to_next_weights(&self, tiles: usize) -> usize {
+        let bytes = TILE_CHANNELS * self.k;
+        if 2 * bytes > self.weight_stride { tiles * self.weight_stride } else { bytes }
+    }
+}
+
+/// Where the last of some rows ends.
+const fn end(rows: usize, stride: usize, columns: usize) -> usize {
+    if rows == 0 { 0 } else { (rows - 1).saturating_mul(stride).saturating_add(columns) }
 }
 
 /// int8 (−128..=127) × int8 (−127..=127) → exact int32. Arguments: shape, input, weight, output.
 pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
 /// u8 × int8 (−127..=127) → exact int32.
 pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
+
+/// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, channels, multiplier, output, stride.
+pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -65,10 +96,14 @@ pub struct Kernels {
     pub weight_layout: WeightLayout,
     /// Row-major weights.
     pub matmul_i8: MatmulI8,
-    /// One block of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
-    pub matmul_packed_i8: MatmulI8,
-    /// Attention probabilities × values, row-major.
+    /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
+    pub matmul_packed_i8: MatmulI8,
+    /// The same for attention probabilities and packed values.
+    pub matmul_packed_u8_i8: MatmulU8,
+    /// See [`scale_rows`](crate::ops::requantize::scale_rows).
+    pub scale_rows: fn(tile: &mut [i32], scales: &[i32], shift: u32),
     /// See [`scale_accumulators`](crate::ops::requantize::scale_accumulators).
     pub scale_accumulators: fn(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]),
     /// See [`requantize`](crate::ops::requantize::requantize).
@@ -76,14 +111,7 @@ pub struct Kernels {
     /// See [`add_residual`](crate::ops::requantize::add_residual).
     pub add_residual: fn(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize),
     /// See [`activate_tile`](crate::ops::activation::activate_tile).
-    pub activate_tile: fn(
-        delta: Option<&[i16; 257]>,
-        tile: &[i32],
-        channels: usize,
-        multiplier: &PerChannel,
-        out: &mut [i16],
-        stride: usize,
-    ),
+    pub activate_tile: ActivateTile,
     /// See [`quantize_smoothed`](crate::ops::quantize::quantize_smoothed).
     pub quantize_smoothed: fn(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32,
     /// See [`quantize_i16`](crate::ops::quantize::quantize_i16).
@@ -101,18 +129,12 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Multiplies by one tile of weights in the given layout.
-    ///
-    /// # Panics
-    ///
-    /// If the layout is neither row-major nor this table's own.
+    /// Multiplies by one tile of weights in the given layout: row-major, or this table's own, of which
+    /// [`check_layout`](crate::model::Model::check_layout) has made sure.
     pub fn matmul(&self, layout: WeightLayout, shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-        if layout == WeightLayout::RowMajor {
-            (self.matmul_i8)(shape, input, weight, out);
-        } else {
-            assert!(layout == self.weight_layout, "packed for other kernels");
-            (self.matmul_packed_i8)(shape, input, weight, out);
-        }
+        debug_assert!(self.reads(layout), "packed for other kernels");
+        let matmul = if layout == WeightLayout::RowMajor { self.matmul_i8 } else { self.matmul_packed_i8 };
+        matmul(shape, input, weight, out);
     }
 
     /// Whether these kernels read weights in this layout.
@@ -142,4 +164,4 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
 pub const COMPILED: &[&str] =
-    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avx2", "scalar"] } else { &["scalar"] };
+    if cfg!(target_arch = "x86_64") { &["avx512vnni", "avxvnni", "avx2", "scalar"] } else { &["scalar"] };

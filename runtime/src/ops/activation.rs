@@ -14,9 +14,10 @@ pub const ACTIVATION_INPUT_FRACTION_BITS: u32 = 12;
 /// Fraction bits of what comes out of [`activate`].
 pub const ACTIVATION_OUTPUT_FRACTION_BITS: u32 = 16;
 /// Inputs are cut to ±128, far outside what a trained BERT reaches.
-const INPUT_LIMIT: i32 = (128 << ACTIVATION_INPUT_FRACTION_BITS) - 1;
+pub(crate) const INPUT_LIMIT: i32 = (128 << ACTIVATION_INPUT_FRACTION_BITS) - 1;
 
-/// The δ of an activation, `None` where it is 0 throughout (ReLU).
+/// The δ of an activation, `None` where it is 0 throughout (ReLU). In each table neighbours differ by less than 2¹⁵, and the last step is
+/// flat: kernels rely on both.
 pub const fn delta_table(hidden_act: HiddenAct) -> Option<&'static [i16; 257]> {
     match hidden_act {
         HiddenAct::Gelu => Some(&GELU_DELTA),
@@ -98,6 +99,15 @@ mod tests {
         };
         for hidden_act in [HiddenAct::GeluNew, HiddenAct::GeluPytorchTanh] {
             assert!(worst_error(activated(hidden_act), exact) < 1.0 / 8192.0);
+        }
+    }
+
+    #[test]
+    fn tables_are_as_kernels_rely_on() {
+        for hidden_act in [HiddenAct::Gelu, HiddenAct::GeluNew] {
+            let table = delta_table(hidden_act).unwrap();
+            assert!(table.windows(2).all(|pair| pair[1].checked_sub(pair[0]).is_some()));
+            assert_eq!(table[255], table[256]);
         }
     }
 

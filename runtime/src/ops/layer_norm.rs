@@ -64,6 +64,7 @@ impl Normalizer {
 }
 
 /// Σ x and Σ x² of a row of at most 4096 values.
+#[inline(always)]
 pub fn sums(row: &[i16]) -> (i32, i64) {
     row.iter().fold((0, 0), |(sum, squares), &x| (sum + i32::from(x), squares + i64::from(x) * i64::from(x)))
 }

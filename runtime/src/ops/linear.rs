@@ -9,15 +9,14 @@
 //! With rows quantised from values of a real `unit`, a scale being the magnitude that [`quantize_row`](super::quantize::quantize_row)
 //! returned, one step of `t` is `2^(32 − s − shift[m]) · unit · s_w[n] / 127`.
 
-use core::ops::Range;
-
-use super::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
+use super::fixed_point::normalizing_shift;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
-use crate::format::tensor::{I8Matrix, I32s};
-use crate::kernels::{Kernels, MatmulShape};
+use crate::format::tiles::{Tile, Tiles};
+use crate::kernels::{Kernels, MatmulShape, PerChannel};
+use crate::storage::{Storage, Unreadable};
 
-/// Rows that are multiplied by one tile of weights at a time.
-const TILE_ROWS: usize = 16;
+/// Rows that are multiplied by one tile of weights at a time, at most.
+pub const BLOCK_ROWS: usize = 64;
 
 /// int8 rows with their scales.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ pub struct QuantizedRows<'a> {
 
 /// Shifts the scales `[groups, rows]` of each row left together, until the largest is 31 bits wide; writes down by how much.
 pub fn normalize_scales(scales: &mut [i32], shifts: &mut [u8]) {
-    let rows = shifts.len();
+    let rows = shifts.len().max(1);
     for (row, shift) in shifts.iter_mut().enumerate() {
         let of_row = |scales: &[i32]| scales.iter().skip(row).step_by(rows).copied().max().unwrap_or(0);
         *shift = normalizing_shift(of_row(scales)) as u8;
@@ -51,62 +50,145 @@ pub struct LinearShifts {
     pub output: i32,
 }
 
-/// The weights of a linear layer.
+/// A linear layer on its storage.
 #[derive(Clone, Copy, Debug)]
-pub struct Linear<'a> {
-    /// int8 `[N, K]`.
-    pub weight: I8Matrix<'a>,
-    /// int32 `[N, parameter_stride]`: bias in the unit of the output, multiplier, …
-    pub parameters: I32s<'a>,
-    /// Parameters of one channel.
-    pub parameter_stride: usize,
+pub struct Linear<S> {
+    /// The whole blob.
+    pub blob: S,
+    /// Where weights and parameters lie in it.
+    pub tiles: Tiles,
     /// See the module.
     pub shifts: LinearShifts,
 }
 
-impl Linear<'_> {
-    #[inline(always)]
-    fn bias_and_multiplier(&self, channel: usize) -> (i32, i32) {
-        let at = channel * self.parameter_stride;
-        (self.parameters.get(at), self.parameters.get(at + 1))
+/// Memory for the sums of a tile, each `[rows, 16]`: as many rows as `acc` holds are multiplied at a time.
+#[derive(Debug)]
+pub struct TileMemory<'a> {
+    /// Sums of one group.
+    pub acc: &'a mut [i32],
+    /// Sums of all groups; empty where there is one.
+    pub groups: &'a mut [i32],
+}
+
+/// Output channels of a layer for some rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    /// The first row.
+    pub row: usize,
+    /// The first channel, from the beginning of the part.
+    pub channel: usize,
+    /// Channels, at most 16.
+    pub channels: usize,
+    /// `[rows, 16]`, of which the first `channels` of a row mean something.
+    pub tile: &'a [i32],
+    /// The third parameter of each channel.
+    pub multiplier: &'a PerChannel,
+}
+
+/// Parameters of a tile's channels; 0 where a layer or a tile has fewer.
+#[derive(Clone, Copy)]
+struct Parameters {
+    bias: PerChannel,
+    multiplier: PerChannel,
+    output_multiplier: PerChannel,
+}
+
+impl<S: Storage> Linear<S> {
+    fn parameters(&self, tile: &Tile) -> Result<Parameters, Unreadable> {
+        let count = self.tiles.parameters;
+        self.blob.view(tile.offset, size_of::<i32>() * count * tile.channels, |bytes| {
+            let mut channels = bytes.as_chunks().0.chunks(count.max(1));
+            let mut found = [PerChannel::default(); 3];
+            for channel in 0..tile.channels {
+                let words = channels.next().unwrap_or_default();
+                for (found, &word) in found.iter_mut().zip(words) {
+                    found.iter_mut().skip(channel).take(1).for_each(|found| *found = i32::from_le_bytes(word));
+                }
+            }
+            let [bias, multiplier, output_multiplier] = found;
+            Parameters { bias, multiplier, output_multiplier }
+        })
     }
 
-    /// Second multiplier of a channel, behind the activation.
+    /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds
+    /// them, else a few channels at a time, each for every row before the next.
     ///
-    /// # Panics
+    /// `sink` gets up to [`BLOCK_ROWS`] rows and up to 16 channels at a time, channels ascending.
     ///
-    /// If the layer has none.
-    #[inline(always)]
-    pub fn output_multiplier(&self, channel: usize) -> i32 {
-        self.parameters.get(channel * self.parameter_stride + 2)
-    }
-
-    /// Computes some output channels of every row, tile by tile in ascending channel order: each weight is read once.
+    /// # Errors
     ///
-    /// `sink` gets the row, the first channel, and the outputs of up to 16 channels from there.
-    ///
-    /// # Panics
-    ///
-    /// If shapes disagree, or the weights are packed for other kernels.
-    pub fn forward(
+    /// If the device fails; `sink` may have been given some channels by then.
+    pub fn tile(
         &self,
         kernels: &Kernels,
         input: &QuantizedRows<'_>,
-        channels: Range<usize>,
-        mut sink: impl FnMut(usize, usize, &[i32]),
-    ) {
-        let (rows, k) = (input.shifts.len(), self.weight.columns);
-        let mut acc = [0; TILE_ROWS * TILE_CHANNELS];
-        for channel in channels.clone().step_by(TILE_CHANNELS) {
-            let n = (channels.end - channel).min(TILE_CHANNELS);
-            let mut parameters = [(0, 0); TILE_CHANNELS];
-            for (c, parameters) in parameters[..n].iter_mut().enumerate() {
-                *parameters = self.bias_and_multiplier(channel + c);
+        tile: Tile,
+        memory: &mut TileMemory<'_>,
+        mut sink: impl FnMut(Outputs<'_>),
+    ) -> Result<(), Unreadable> {
+        let mut parameters = self.parameters(&tile)?;
+        let inputs = self.tiles.inputs;
+        let in_window = self.blob.window_bytes() / inputs.max(1);
+        // A packed tile is whole; that it fits the window has been checked when the model was opened.
+        let step =
+            if self.tiles.layout == WeightLayout::RowMajor { in_window.clamp(1, TILE_CHANNELS) } else { TILE_CHANNELS };
+        let mut first = 0;
+        while first < tile.channels {
+            let channels = step.min(tile.channels - first);
+            let at = tile.weights + (first * inputs) as u32;
+            self.blob.view(at, channels * inputs, |weights| {
+                let weights = bytemuck::cast_slice(weights);
+                self.channels(kernels, input, weights, channels, &parameters, memory, |row, tile, multiplier| {
+                    sink(Outputs { row, channel: first, channels, tile, multiplier });
+                });
+            })?;
+            first += channels;
+            let Parameters { bias, multiplier, output_multiplier } = &mut parameters;
+            for of_channels in [bias, multiplier, output_multiplier] {
+                of_channels.rotate_left(channels.min(TILE_CHANNELS));
             }
-            for row in (0..rows).step_by(TILE_ROWS) {
-                let m = (rows - row).min(TILE_ROWS);
-                let mut tile = [[0i32; TILE_CHANNELS]; TILE_ROWS];
-                for (group, first) in (0..k).step_by(input.group_size).enumerate() {
+        }
+        Ok(())
+    }
+
+    /// Some channels for every row.
+    #[allow(clippy::too_many_arguments)] // The borrowed parts of one tile.
+    fn channels(
+        &self,
+        kernels: &Kernels,
+        input: &QuantizedRows<'_>,
+        weights: &[i8],
+        n: usize,
+        parameters: &Parameters,
+        memory: &mut TileMemory<'_>,
+        mut sink: impl FnMut(usize, &[i32], &PerChannel),
+    ) {
+        let (rows, k, layout) = (input.shifts.len(), self.tiles.inputs, self.tiles.layout);
+        let block = (memory.acc.len() / TILE_CHANNELS).max(1);
+        let LinearShifts { accumulator, output } = self.shifts;
+        let mut row = 0;
+        while row < rows {
+            let m = block.min(rows - row);
+            let acc = part_mut(memory.acc, 0, m * TILE_CHANNELS);
+            let sums = if input.group_size >= k {
+                let shape = MatmulShape {
+                    m,
+                    n,
+                    k,
+                    input_stride: k,
+                    weight_stride: k,
+                    out_stride: TILE_CHANNELS,
+                    out_tile_stride: 0,
+                };
+                kernels.matmul(layout, &shape, part(input.values, row * k, m * k), weights, acc);
+                (kernels.scale_rows)(acc, part(input.scales, row, m), accumulator);
+                acc
+            } else {
+                let sums = part_mut(memory.groups, 0, m * TILE_CHANNELS);
+                sums.fill(0);
+                let mut first = 0;
+                let mut scales = input.scales.get(row..).unwrap_or_default();
+                while first < k {
                     let width = (k - first).min(input.group_size);
                     let shape = MatmulShape {
                         m,
@@ -115,28 +197,34 @@ impl Linear<'_> {
                         input_stride: width,
                         weight_stride: k,
                         out_stride: TILE_CHANNELS,
+                        out_tile_stride: 0,
                     };
-                    let values = &input.values[first * rows + row * width..];
-                    let in_tile =
-                        if self.weight.layout == WeightLayout::RowMajor { first } else { first * TILE_CHANNELS };
-                    let weight = &self.weight.values[channel * k + in_tile..];
-                    kernels.matmul(self.weight.layout, &shape, values, weight, &mut acc);
-                    let scales = &input.scales[group * rows + row..][..m];
-                    for ((t, acc), &scale) in tile.iter_mut().zip(acc.chunks_exact(TILE_CHANNELS)).zip(scales) {
-                        for (t, &acc) in t.iter_mut().zip(acc) {
-                            *t = t.wrapping_add(rounding_multiply_high(acc << self.shifts.accumulator, scale));
-                        }
-                    }
+                    let values = part(input.values, first * rows + row * width, m * width);
+                    let begin = if layout == WeightLayout::RowMajor { first } else { first * TILE_CHANNELS };
+                    kernels.matmul(layout, &shape, values, weights.get(begin..).unwrap_or_default(), acc);
+                    (kernels.scale_accumulators)(acc, part(scales, 0, m), accumulator, sums);
+                    first += width;
+                    scales = scales.get(rows..).unwrap_or_default();
                 }
-                for (r, t) in tile[..m].iter_mut().enumerate() {
-                    let shift = i32::from(input.shifts[row + r]) - self.shifts.output;
-                    for (t, (bias, multiplier)) in t.iter_mut().zip(parameters) {
-                        let product = scale_by_power_of_two(rounding_multiply_high(*t, multiplier), shift);
-                        *t = product.saturating_add(bias);
-                    }
-                    sink(row + r, channel, &t[..n]);
-                }
-            }
+                sums
+            };
+            let shifts = part(input.shifts, row, m);
+            (kernels.requantize)(sums, shifts, output, &parameters.bias, &parameters.multiplier);
+            sink(row, sums, &parameters.output_multiplier);
+            row += m;
         }
     }
+}
+
+/// `count` elements from `first` on; none where there are not so many, which would be a mistake in the formulas of the workspace.
+pub(crate) fn part<T>(slice: &[T], first: usize, count: usize) -> &[T] {
+    let found = slice.get(first..).and_then(|behind| behind.get(..count));
+    debug_assert!(found.is_some(), "{count} elements from {first} on of {}", slice.len());
+    found.unwrap_or_default()
+}
+
+/// See [`part`].
+pub(crate) fn part_mut<T>(slice: &mut [T], first: usize, count: usize) -> &mut [T] {
+    debug_assert!(first + count <= slice.len(), "{count} elements from {first} on of {}", slice.len());
+    slice.get_mut(first..).and_then(|behind| behind.get_mut(..count)).unwrap_or_default()
 }

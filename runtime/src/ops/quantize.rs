@@ -5,6 +5,33 @@ use super::fixed_point::{normalizing_shift, rounding_multiply_high, rounding_shi
 /// int16 values are quantised as `value << ROW_SHIFT`, so that a row's magnitude uses the whole int32.
 pub const ROW_SHIFT: u32 = 16;
 
+/// What the values of a row are quantised with.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// Left shift of a value.
+    pub shift: u32,
+    /// `127 · 2⁵⁴` divided by the shifted magnitude of the row; below 2³¹, because that magnitude is in `2³⁰..2³¹`.
+    pub reciprocal: i32,
+}
+
+impl Steps {
+    /// Fraction bits of the product of a shifted value and the reciprocal.
+    pub const FRACTION_BITS: u32 = 22;
+
+    /// For a row with this largest magnitude, which is above 0.
+    pub const fn new(largest: i32) -> Self {
+        let shift = normalizing_shift(largest);
+        let magnitude = if largest > 0 { (largest as u64) << shift } else { 1 << 30 };
+        Self { shift, reciprocal: ((127u64 << 54) / magnitude) as i32 }
+    }
+
+    /// `round(value · 127 / largest)`.
+    #[inline(always)]
+    pub const fn quantize(self, value: i32) -> i8 {
+        rounding_shift_right(rounding_multiply_high(value << self.shift, self.reciprocal), Self::FRACTION_BITS) as i8
+    }
+}
+
 /// Quantises `out.len()` values to int8 −127..=127 and returns their largest magnitude A.
 ///
 /// `out[i] = round(value(i) · 127 / A)`; the scale of the row is `A / 127` in the unit of the values.
@@ -16,11 +43,9 @@ pub fn quantize_row(out: &mut [i8], value: impl Fn(usize) -> i32) -> i32 {
         out.fill(0);
         return 0;
     }
-    let shift = normalizing_shift(largest);
-    // With `largest` in 2³⁰..2³¹ the reciprocal stays below 2³¹, and the product is `127 · 2²²` at most.
-    let reciprocal = ((127u64 << 54) / ((largest as u64) << shift)) as i32;
+    let steps = Steps::new(largest);
     for (i, out) in out.iter_mut().enumerate() {
-        *out = rounding_shift_right(rounding_multiply_high(value(i) << shift, reciprocal), 22) as i8;
+        *out = steps.quantize(value(i));
     }
     largest
 }

@@ -17,6 +17,15 @@ pub fn scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i
     }
 }
 
+/// `tile[r][c] = rmh(tile[r][c] · 2^shift, scales[r])`: see [`scale_accumulators`], where there is one sum.
+pub fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
+    for (tile, &scale) in tile.as_chunks_mut::<16>().0.iter_mut().zip(scales) {
+        for t in tile {
+            *t = rounding_multiply_high(t.wrapping_shl(shift), scale);
+        }
+    }
+}
+
 /// `tile[r][c] = bias[c] + rmh(tile[r][c], multiplier[c]) · 2^(output_shift − shifts[r])`, saturating.
 pub fn requantize(tile: &mut [i32], shifts: &[u8], output_shift: i32, bias: &PerChannel, multiplier: &PerChannel) {
     for (tile, &shift) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts) {

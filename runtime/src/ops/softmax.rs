@@ -14,7 +14,7 @@ use super::tables::EXP2_U8;
 /// What a layer's scores are multiplied with: `256 · log₂e / √head_dim · unit_q · unit_k / 127²` as `multiplier · 2^−exponent`.
 ///
 /// The units are those of the magnitudes that `quantize_row` returned for the query and key rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SoftmaxScale {
     /// In `2³⁰..2³¹`.
     pub multiplier: i32,
@@ -25,9 +25,12 @@ pub struct SoftmaxScale {
 /// How one row of scores becomes exponents, for [`softmax_row`].
 #[derive(Clone, Copy, Debug)]
 pub struct RowScale {
-    multiplier: i32,
-    shift: i32,
-    accumulator_shift: u32,
+    /// What the distance from the largest score is multiplied with; not negative.
+    pub multiplier: i32,
+    /// Power of two that the product is divided by; where it is negative, the distance is shifted left first.
+    pub shift: i32,
+    /// Left shift of a score, which stays below 2³¹.
+    pub accumulator_shift: u32,
 }
 
 impl SoftmaxScale {
@@ -44,6 +47,22 @@ impl SoftmaxScale {
     }
 }
 
+impl RowScale {
+    /// A score in the unit of its row; below 2³⁰.
+    #[inline(always)]
+    pub const fn score(self, sum: i32, key: i32) -> i32 {
+        rounding_multiply_high(sum << self.accumulator_shift, key)
+    }
+
+    /// The probability of a score this far below the largest; the distance is not negative.
+    #[inline(always)]
+    pub fn probability(self, distance: i32) -> u8 {
+        // Two steps where the multiplier is above 1: shift first, then multiply.
+        let distance = scale_by_power_of_two(distance, self.shift.min(0));
+        exp2_u8(scale_by_power_of_two(rounding_multiply_high(distance, self.multiplier), self.shift.max(0)))
+    }
+}
+
 /// One row of softmax: `out[n] = 255 · exp(score[n] − max)`, rounded; returns the sum of the row, 255 at least.
 ///
 /// | argument | shape | unit                                                       |
@@ -54,15 +73,13 @@ impl SoftmaxScale {
 pub fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
     let mut largest = i32::MIN;
     for (score, &key) in scores.iter_mut().zip(keys) {
-        *score = rounding_multiply_high(*score << scale.accumulator_shift, key);
+        *score = scale.score(*score, key);
         largest = largest.max(*score);
     }
     let mut sum = 0;
     for (&score, out) in scores.iter().zip(out) {
-        // |score| < 2³⁰, so the difference fits. Two steps where the multiplier is above 1: shift first, then multiply.
-        let distance = scale_by_power_of_two(largest - score, scale.shift.min(0));
-        let z = scale_by_power_of_two(rounding_multiply_high(distance, scale.multiplier), scale.shift.max(0));
-        *out = exp2_u8(z);
+        // |score| < 2³⁰, so the difference fits.
+        *out = scale.probability(largest - score);
         sum += u32::from(*out);
     }
     sum

@@ -1,5 +1,6 @@
 //! The blocks of a device that were used last, in RAM.
 
+use core::borrow::BorrowMut;
 use core::cell::RefCell;
 
 use super::{Storage, Unreadable};
@@ -37,25 +38,41 @@ impl<D: BlockSource> BlockSource for &mut D {
     }
 }
 
-/// Aligned, so that numbers that lie aligned on the device lie aligned in the cache.
-#[derive(Debug)]
+/// The memory of a [`BlockCache`], for example a static one.
+// Aligned, so that numbers that lie aligned on the device lie aligned in the cache.
+#[derive(Clone, Debug)]
 #[repr(C, align(8))]
-struct Blocks<const BLOCKS: usize, const BLOCK_BYTES: usize>([[u8; BLOCK_BYTES]; BLOCKS]);
+pub struct Blocks<const BLOCKS: usize, const BLOCK_BYTES: usize>([[u8; BLOCK_BYTES]; BLOCKS]);
+
+impl<const BLOCKS: usize, const BLOCK_BYTES: usize> Blocks<BLOCKS, BLOCK_BYTES> {
+    /// Memory for so many blocks.
+    pub const fn new() -> Self {
+        const { assert!(BLOCKS > 0 && BLOCK_BYTES.is_power_of_two(), "a cache has blocks, of a power of two bytes") };
+        Self([[0; BLOCK_BYTES]; BLOCKS])
+    }
+}
+
+impl<const BLOCKS: usize, const BLOCK_BYTES: usize> Default for Blocks<BLOCKS, BLOCK_BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// `BLOCKS` blocks of `BLOCK_BYTES` bytes: where all are taken, the one that was not used for the longest time gives
 /// way. The same memory is the window of a [`view`](Storage::view), whose blocks lie in a row.
 ///
-/// Shared through a `RefCell`, because reading changes what is cached: one cache belongs to one thread.
+/// `M` is the memory: [`Blocks`], or a `&mut` to them. Shared through a `RefCell`, because reading changes what is cached: one cache
+/// belongs to one thread.
 #[derive(Debug)]
-pub struct BlockCache<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> {
-    state: RefCell<State<D, BLOCKS, BLOCK_BYTES>>,
+pub struct BlockCache<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> {
+    state: RefCell<State<D, M, BLOCKS, BLOCK_BYTES>>,
 }
 
 #[derive(Debug)]
-struct State<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> {
+struct State<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> {
     source: D,
     source_bytes: u32,
-    blocks: Blocks<BLOCKS, BLOCK_BYTES>,
+    blocks: M,
     places: [Place; BLOCKS],
     /// Grows with every use, and never returns to 0.
     uses: u32,
@@ -79,15 +96,17 @@ impl Place {
     }
 }
 
-impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D, BLOCKS, BLOCK_BYTES> {
+impl<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D, M, BLOCKS, BLOCK_BYTES>
+where
+    M: BorrowMut<Blocks<BLOCKS, BLOCK_BYTES>>,
+{
     /// An empty cache before a device of `source_bytes` bytes.
-    pub const fn new(source: D, source_bytes: u32) -> Self {
-        const { assert!(BLOCKS > 0 && BLOCK_BYTES.is_power_of_two(), "a cache has blocks, of a power of two bytes") };
+    pub const fn new(source: D, source_bytes: u32, blocks: M) -> Self {
         Self {
             state: RefCell::new(State {
                 source,
                 source_bytes,
-                blocks: Blocks([[0; BLOCK_BYTES]; BLOCKS]),
+                blocks,
                 places: [Place::EMPTY; BLOCKS],
                 uses: 0,
                 latest: 0,
@@ -98,7 +117,7 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D
     }
 
     /// A part of the device as a section of its own. What lies behind the device's end reads as 0.
-    pub const fn section(&self, start: u32, bytes: u32) -> CachedSection<'_, D, BLOCKS, BLOCK_BYTES> {
+    pub const fn section(&self, start: u32, bytes: u32) -> CachedSection<'_, D, M, BLOCKS, BLOCK_BYTES> {
         CachedSection { cache: self, start, bytes }
     }
 
@@ -118,7 +137,10 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> BlockCache<D
     }
 }
 
-impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLOCKS, BLOCK_BYTES> {
+impl<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, M, BLOCKS, BLOCK_BYTES>
+where
+    M: BorrowMut<Blocks<BLOCKS, BLOCK_BYTES>>,
+{
     /// The next moment.
     fn now(&mut self) -> u32 {
         if self.uses == u32::MAX {
@@ -155,7 +177,7 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLO
         let now = self.now();
         self.places.iter_mut().skip(first).take(count).for_each(|place| place.used = 0);
         let start = number * BLOCK_BYTES as u32;
-        let memory = self.blocks.0.get_mut(first..).unwrap_or_default();
+        let memory = self.blocks.borrow_mut().0.get_mut(first..).unwrap_or_default();
         let memory = memory.get_mut(..count).unwrap_or_default().as_flattened_mut();
         let there = memory.len().min(self.source_bytes.saturating_sub(start) as usize);
         if let Some((wanted, behind)) = memory.split_at_mut_checked(there) {
@@ -173,7 +195,7 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLO
     /// The byte at `offset` of the device and as many behind it as lie in its block and are asked for.
     fn copy(&mut self, offset: u32, out: &mut [u8]) -> Result<usize, D::Error> {
         self.find(offset / BLOCK_BYTES as u32)?;
-        let block = self.blocks.0.get(self.latest).map_or(&[][..], |block| block);
+        let block = self.blocks.borrow().0.get(self.latest).map_or(&[][..], |block| block);
         let found = block.get(offset as usize % BLOCK_BYTES..).unwrap_or_default();
         out.iter_mut().zip(found).for_each(|(out, &byte)| *out = byte);
         Ok(out.len().min(found.len()))
@@ -191,11 +213,13 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLO
         let from = self.places.iter().position(|place| place.holds(number)).unwrap_or(BLOCKS);
         let found = self.places.iter().skip(from).zip(number..).take(count);
         let there = found.take_while(|&(place, number)| place.holds(number)).count();
-        for place in 0..there {
-            let moved = self.places.get(from + place).copied().zip(self.blocks.0.get(from + place).copied());
-            if let (Some((number, block)), true) = (moved, from > 0) {
-                self.places.iter_mut().skip(place).take(1).for_each(|place| *place = number);
-                self.blocks.0.iter_mut().skip(place).take(1).for_each(|place| *place = block);
+        for place in 0..if from > 0 { there } else { 0 } {
+            let moved = self.places.get(from + place).copied().unwrap_or(Place::EMPTY);
+            self.places.iter_mut().skip(place).take(1).for_each(|place| *place = moved);
+            if let Some((below, above)) = self.blocks.borrow_mut().0.split_at_mut_checked(place + 1) {
+                // `above` begins with the place after this one.
+                let block = above.get(from - 1);
+                below.last_mut().zip(block).into_iter().for_each(|(place, block)| *place = *block);
             }
         }
         // What has been moved away from is not there twice.
@@ -210,32 +234,37 @@ impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> State<D, BLO
         if left > 0 {
             self.source.prefetch(next, left.min(((count - 1).max(1) * BLOCK_BYTES) as u32));
         }
-        let window = self.blocks.0.as_flattened();
+        let window = self.blocks.borrow().0.as_flattened();
         Ok(window.get(begin..).and_then(|window| window.get(..bytes)).unwrap_or_default())
     }
 }
 
 /// A part of a device, read through its cache.
 #[derive(Debug)]
-pub struct CachedSection<'c, D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> {
-    cache: &'c BlockCache<D, BLOCKS, BLOCK_BYTES>,
+pub struct CachedSection<'c, D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> {
+    cache: &'c BlockCache<D, M, BLOCKS, BLOCK_BYTES>,
     start: u32,
     bytes: u32,
 }
 
 // A derive would ask the same of the device.
-impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Clone
-    for CachedSection<'_, D, BLOCKS, BLOCK_BYTES>
+impl<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> Clone
+    for CachedSection<'_, D, M, BLOCKS, BLOCK_BYTES>
 {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<D: BlockSource, const BLOCKS: usize, const BLOCK_BYTES: usize> Copy for CachedSection<'_, D, BLOCKS, BLOCK_BYTES> {}
+impl<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> Copy
+    for CachedSection<'_, D, M, BLOCKS, BLOCK_BYTES>
+{
+}
 
-impl<D: BlockSource + core::fmt::Debug, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
-    for CachedSection<'_, D, BLOCKS, BLOCK_BYTES>
+impl<D: BlockSource, M, const BLOCKS: usize, const BLOCK_BYTES: usize> Storage
+    for CachedSection<'_, D, M, BLOCKS, BLOCK_BYTES>
+where
+    M: BorrowMut<Blocks<BLOCKS, BLOCK_BYTES>>,
 {
     fn bytes(&self) -> u64 {
         // A section that reaches behind the device is cut short.
@@ -319,7 +348,7 @@ mod tests {
 
     #[test]
     fn bytes_are_read_across_blocks_and_are_zero_behind_the_end() {
-        let cache: BlockCache<_, 2, 16> = BlockCache::new(Counter { fails_at: u32::MAX }, 40);
+        let cache = BlockCache::new(Counter { fails_at: u32::MAX }, 40, Blocks::<2, 16>::new());
         let section = cache.section(3, 34);
         assert_eq!(section.read(0), Ok([3, 4, 5, 6]));
         assert_eq!(section.read(11), Ok([14, 15, 16, 17]));
@@ -332,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_block_that_was_not_used_for_the_longest_time_gives_way() {
-        let cache: BlockCache<_, 2, 16> = BlockCache::new(Counter { fails_at: u32::MAX }, 64);
+        let cache = BlockCache::new(Counter { fails_at: u32::MAX }, 64, Blocks::<2, 16>::new());
         let section = cache.section(0, 64);
         for (offset, blocks_read) in [(0, 1), (16, 2), (1, 2), (32, 3), (2, 3), (17, 4), (3, 4), (33, 5)] {
             assert_eq!(section.read(offset), Ok([offset as u8]));
@@ -342,7 +371,7 @@ mod tests {
 
     #[test]
     fn views_that_follow_one_another_read_each_block_once() {
-        let cache: BlockCache<_, 4, 16> = BlockCache::new(Counter { fails_at: u32::MAX }, 250);
+        let cache = BlockCache::new(Counter { fails_at: u32::MAX }, 250, Blocks::<4, 16>::new());
         let section = cache.section(10, 240);
         assert_eq!(section.window_bytes(), 48);
         let mut at = 0;
@@ -365,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_failing_device_is_reported_and_asked_again() {
-        let cache: BlockCache<_, 1, 16> = BlockCache::new(Counter { fails_at: 20 }, 64);
+        let cache = BlockCache::new(Counter { fails_at: 20 }, 64, Blocks::<1, 16>::new());
         let section = cache.section(0, 64);
         assert_eq!(section.read(0), Ok([0]));
         assert_eq!(section.read::<2>(15), Err(Unreadable { offset: 15 }));

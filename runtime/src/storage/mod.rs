@@ -12,12 +12,13 @@ mod adapters;
 mod block_cache;
 
 pub use adapters::{NorFlashSource, SeekSource};
-pub use block_cache::{BlockCache, BlockSource, CachedSection};
+pub use block_cache::{BlockCache, BlockSource, Blocks, CachedSection};
 
 use core::fmt;
 
 /// Bytes that could not be read. The source's own error stays in its [`BlockCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Unreadable {
     /// Where they lie in the section.
     pub offset: u32,
@@ -32,7 +33,7 @@ impl fmt::Display for Unreadable {
 impl core::error::Error for Unreadable {}
 
 /// Bytes that are read where they lie, or through a device's buffer. A handle, copied freely.
-pub trait Storage: Copy + fmt::Debug {
+pub trait Storage: Copy {
     /// Bytes there are.
     fn bytes(&self) -> u64;
 

@@ -7,6 +7,7 @@ use crate::storage::Unreadable;
 
 /// Why a text was not tokenized. Nothing is truncated that the caller did not ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TokenizerError {
     /// The configuration names a special token that the vocabulary has not.

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use mbert_runtime::encoder::embeddings::EMBEDDING_FRACTION_BITS;
 use mbert_runtime::format::constants::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants};
-use mbert_runtime::format::layout::{TILE_CHANNELS, WeightLayout};
-use mbert_runtime::format::manifest::Manifest;
+use mbert_runtime::format::layout::WeightLayout;
+use mbert_runtime::format::manifest::{Manifest, Provenance};
 use mbert_runtime::format::section::SectionKind;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
@@ -52,10 +52,14 @@ pub struct Assembly<'a> {
     pub wide_units: &'a Units,
     /// The searchable vocabulary.
     pub vocabulary: &'a [u8],
-    /// The manifest.
-    pub manifest: &'a Manifest<'a>,
+    /// What the model is.
+    pub manifest: &'a Manifest,
+    /// Where it comes from.
+    pub provenance: &'a Provenance<'a>,
     /// Order of the weights.
     pub layout: WeightLayout,
+    /// Every section begins on a multiple of it.
+    pub alignment_bytes: usize,
 }
 
 /// Bytes of `bias, multiplier[, second multiplier]` per channel.
@@ -113,13 +117,15 @@ impl Assembly<'_> {
         let mut builder = Builder {
             assembly: self,
             checkpoint: self.checkpoint,
-            blob: BlobBuilder::default(),
+            blob: BlobBuilder::new(self.alignment_bytes),
             noise: Vec::new(),
             progress: &progress,
             units: self.units()?,
             h: usize::from(self.checkpoint.config.hidden_size),
         };
-        builder.blob.bytes(SectionKind::Manifest, 0, postcard::to_stdvec(self.manifest)?);
+        let mut manifest = postcard::to_stdvec(self.manifest)?;
+        manifest.extend(postcard::to_stdvec(self.provenance)?);
+        builder.blob.bytes(SectionKind::Manifest, 0, manifest);
         builder.blob.bytes(SectionKind::SelfTest, 0, vec![0]);
         builder.blob.bytes(SectionKind::Signature, 0, vec![0; SIGNATURE_BYTES]);
         builder.blob.bytes(SectionKind::Vocabulary, 0, self.vocabulary.to_vec());
@@ -243,8 +249,13 @@ impl<P: Fn(u64)> Builder<'_, P> {
         };
         let scale = |scale: &f64| (scale / largest_scale * LARGEST_MULTIPLIER).round_ties_even() as i32;
         let scales: Vec<i32> = matrix.scales.iter().map(scale).collect();
-        self.blob.matrix(WordEmbeddings, 0, self.h, matrix.values, WeightLayout::RowMajor);
-        self.blob.i32s(WordScales, 0, 1, &scales);
+        let fixed = |bias: &f32| libm::ldexp(f64::from(*bias), LOGIT_FRACTION_BITS as i32).round_ties_even() as i32;
+        let bias: Vec<i32> = match self.assembly.manifest.heads.masked_lm {
+            true => self.checkpoint.tensor(&Module::Decoder.bias())?.to_vec().iter().map(fixed).collect(),
+            false => vec![0; scales.len()],
+        };
+        let parameters = interleave([&bias, &scales]);
+        self.blob.tiles(WordEmbeddings, 0, scales.len(), &matrix.values, &parameters, WeightLayout::RowMajor);
         for ((kind, module), table) in others.into_iter().zip(tables) {
             let mut noise = Noise::default();
             let fixed = table.iter().map(|&value| {
@@ -289,7 +300,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
     /// Quantises and adds a linear layer whose outputs all have one unit.
     fn plain_linear(
         &mut self,
-        (parameters, weight): (SectionKind, SectionKind),
+        kind: SectionKind,
         module: Module,
         layer: Option<usize>,
         input: LinearInput<'_>,
@@ -298,8 +309,8 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let (linear, bias) = self.linear(module, layer, input)?;
         let scale = linear.scale_to(&bias, |_| output_unit, module)?;
         let layer = layer.unwrap_or(0);
-        self.blob.i32s(parameters, layer, 2, &interleave([&scale.bias, &scale.multipliers]));
-        self.blob.matrix(weight, layer, input.factors.len(), linear.weight.values, self.assembly.layout);
+        let (parameters, rows) = (interleave([&scale.bias, &scale.multipliers]), scale.bias.len());
+        self.blob.tiles(kind, layer, rows, &linear.weight.values, &parameters, self.assembly.layout);
         Ok(scale.shifts)
     }
 
@@ -307,7 +318,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
     /// were divided by exactly.
     fn activated_linear(
         &mut self,
-        (parameters, weight): (SectionKind, SectionKind),
+        kind: SectionKind,
         module: Module,
         layer: Option<usize>,
         input: LinearInput<'_>,
@@ -327,8 +338,8 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let exact = |multiplier: &i32| libm::ldexp(step, 32) / (f64::from(*multiplier) * output_unit);
         let factors = out_of_activation.iter().map(exact).collect();
         let layer = layer.unwrap_or(0);
-        self.blob.i32s(parameters, layer, 3, &interleave([&scale.bias, &scale.multipliers, &out_of_activation]));
-        self.blob.matrix(weight, layer, self.h, linear.weight.values, self.assembly.layout);
+        let parameters = interleave([&scale.bias, &scale.multipliers, &out_of_activation]);
+        self.blob.tiles(kind, layer, scale.bias.len(), &linear.weight.values, &parameters, self.assembly.layout);
         Ok((scale.shifts, factors))
     }
 
@@ -342,7 +353,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
 
         let qkv = self.qkv(layer, statistics.map(|statistics| &statistics.hidden[..]), &units, &context_factors)?;
         let attention_output = self.plain_linear(
-            (AttentionOutputParameters, AttentionOutputWeight),
+            AttentionOutput,
             Module::AttentionOutput(layer),
             index,
             int16_input(&context_factors, units.context),
@@ -357,7 +368,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
         )?;
         self.blob.i16s(IntermediateInput, layer, 1, &smoothing.multipliers);
         let (intermediate, activation_factors) = self.activated_linear(
-            (IntermediateParameters, IntermediateWeight),
+            Intermediate,
             Module::Intermediate(layer),
             index,
             smoothing.input(),
@@ -365,7 +376,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
             units.activation,
         )?;
         let output = self.plain_linear(
-            (OutputParameters, OutputWeight),
+            Output,
             Module::Output(layer),
             index,
             int16_input(&activation_factors, units.activation),
@@ -394,8 +405,8 @@ impl<P: Fn(u64)> Builder<'_, P> {
         maxima: Option<&[f64]>,
         units: &LayerUnits,
         context_factors: &[f64],
-    ) -> Result<Qkv> {
-        use SectionKind::{QkvInput, QkvParameters, QkvWeight};
+    ) -> Result<Projections> {
+        use SectionKind::{Qkv, QkvInput};
         let modules = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
         let smoothing = self.assembly.residual_smoothing(maxima, &modules, units.input)?;
         let [query, key, value] = modules.map(|module| self.checkpoint.tensor(&module.weight()));
@@ -447,12 +458,9 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let value = mantissa_and_exponent(libm::ldexp(common[2] / (127.0 * units.context), 8));
 
         self.blob.i16s(QkvInput, layer, 1, &smoothing.multipliers);
-        self.blob.i32s(QkvParameters, layer, 2, &interleave([&scale.bias, &scale.multipliers]));
-        // A head's rows are computed apart, so they must be whole tiles to be packed.
-        let whole_tiles = head_dim.is_multiple_of(TILE_CHANNELS);
-        let layout = if whole_tiles { self.assembly.layout } else { WeightLayout::RowMajor };
-        self.blob.matrix(QkvWeight, layer, self.h, linear.weight.values, layout);
-        Ok(Qkv { shifts: scale.shifts, value, softmax: SoftmaxScale { multiplier, exponent } })
+        let parameters = interleave([&scale.bias, &scale.multipliers]);
+        self.blob.tiles(Qkv, layer, head_dim, &linear.weight.values, &parameters, self.assembly.layout);
+        Ok(Projections { shifts: scale.shifts, value, softmax: SoftmaxScale { multiplier, exponent } })
     }
 
     /// Smoothing of a head's first linear layer, which reads the last hidden state.
@@ -467,16 +475,10 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let smoothing = self.last_hidden_smoothing(Module::Pooler)?;
         self.blob.i16s(PoolerInput, 0, 1, &smoothing.multipliers);
         let activation_unit = libm::ldexp(1.0, -(ACTIVATION_INPUT_FRACTION_BITS as i32));
-        let pooler = self.plain_linear(
-            (PoolerParameters, PoolerWeight),
-            Module::Pooler,
-            None,
-            smoothing.input(),
-            activation_unit,
-        )?;
+        let pooler = self.plain_linear(Pooler, Module::Pooler, None, smoothing.input(), activation_unit)?;
         let seq_relationship = if self.assembly.manifest.heads.next_sentence {
             self.plain_linear(
-                (SeqRelationshipParameters, SeqRelationshipWeight),
+                SeqRelationship,
                 Module::SeqRelationship,
                 None,
                 int16_input(&vec![1.0; self.h], libm::ldexp(1.0, -POOLED_FRACTION_BITS)),
@@ -495,7 +497,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
         let smoothing = self.last_hidden_smoothing(Module::TransformDense)?;
         self.blob.i16s(TransformInput, 0, 1, &smoothing.multipliers);
         let (shifts, _) = self.activated_linear(
-            (TransformParameters, TransformWeight),
+            Transform,
             Module::TransformDense,
             None,
             smoothing.input(),
@@ -503,16 +505,13 @@ impl<P: Fn(u64)> Builder<'_, P> {
             unit,
         )?;
         let step = self.layer_norm(TransformLayerNorm, 0, Module::TransformLayerNorm, unit)?;
-        let fixed = |bias: &f32| libm::ldexp(f64::from(*bias), LOGIT_FRACTION_BITS as i32).round_ties_even() as i32;
-        let bias: Vec<i32> = self.checkpoint.tensor(&Module::Decoder.bias())?.to_vec().iter().map(fixed).collect();
-        self.blob.i32s(DecoderBias, 0, 1, &bias);
         let logit = step * largest_word_scale / (127.0 * LARGEST_MULTIPLIER);
         Ok((shifts, mantissa_and_exponent(libm::ldexp(logit, LOGIT_FRACTION_BITS as i32 - ROW_SHIFT as i32))))
     }
 }
 
 /// What the rest of a layer needs to know of query, key and value.
-struct Qkv {
+struct Projections {
     shifts: LinearShifts,
     value: (i32, i32),
     softmax: SoftmaxScale,

@@ -1,22 +1,28 @@
 //! Sections in, one flat blob out, through the same `emit` that the runtime's `parse` stands beside.
 
 use mbert_runtime::format::header::{HEADER_BYTES, Header};
-use mbert_runtime::format::layout::{WeightLayout, repack};
+use mbert_runtime::format::layout::{TILE_CHANNELS, WeightLayout, repack};
 use mbert_runtime::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
 use sha2::{Digest, Sha256};
 
-/// Every section begins on a multiple of it.
+/// Every section begins on a multiple of it, unless a device wants more.
 pub const ALIGNMENT_BYTES: usize = 64;
 /// Room for a signature.
 pub const SIGNATURE_BYTES: usize = 128;
 
 /// Collects sections in file order.
-#[derive(Default)]
 pub struct BlobBuilder {
     sections: Vec<(Section, Vec<u8>)>,
+    alignment_bytes: usize,
 }
 
 impl BlobBuilder {
+    /// No sections yet. Each will begin on a multiple of `alignment_bytes`, a power of two of at least [`ALIGNMENT_BYTES`]: the block size
+    /// of a device that is read in blocks.
+    pub fn new(alignment_bytes: usize) -> Self {
+        Self { sections: Vec::new(), alignment_bytes }
+    }
+
     /// Adds structured bytes.
     pub fn bytes(&mut self, kind: SectionKind, layer: usize, bytes: Vec<u8>) {
         let rows = bytes.len();
@@ -35,18 +41,39 @@ impl BlobBuilder {
         self.push(kind, layer, Element::I32, WeightLayout::RowMajor, (values.len() / columns, columns), bytes);
     }
 
-    /// Adds an int8 matrix in the given layout, or row-major where that layout does not fit it.
-    pub fn matrix(&mut self, kind: SectionKind, layer: usize, columns: usize, values: Vec<i8>, layout: WeightLayout) {
-        let rows = values.len() / columns;
-        let (layout, values) = if layout != WeightLayout::RowMajor && layout.fits(rows, columns) {
-            let mut packed = vec![0; values.len()];
-            repack(WeightLayout::RowMajor, &values, layout, &mut packed, columns);
-            (layout, packed)
-        } else {
-            (WeightLayout::RowMajor, values)
-        };
-        let bytes = values.into_iter().map(|value| value as u8).collect();
-        self.push(kind, layer, Element::I8, layout, (rows, columns), bytes);
+    /// Adds the weights of a linear layer, `[rows, K]` row-major, as tiles, in the given layout or row-major where that does not fit;
+    /// `parameters` has some int32 for each row. A tile begins with every `part` rows.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many parameters as the kind has.
+    pub fn tiles(
+        &mut self,
+        kind: SectionKind,
+        layer: usize,
+        part: usize,
+        values: &[i8],
+        parameters: &[i32],
+        layout: WeightLayout,
+    ) {
+        let rows = parameters.len() / kind.parameters();
+        let columns = values.len() / rows;
+        let whole = part.is_multiple_of(TILE_CHANNELS) && kind != SectionKind::WordEmbeddings;
+        let layout = if whole && layout.fits(TILE_CHANNELS, columns) { layout } else { WeightLayout::RowMajor };
+        let mut bytes = Vec::with_capacity(values.len() + 4 * parameters.len());
+        let parts = values.chunks(part * columns).zip(parameters.chunks(part * kind.parameters()));
+        for (values, parameters) in parts {
+            let tiles =
+                values.chunks(TILE_CHANNELS * columns).zip(parameters.chunks(TILE_CHANNELS * kind.parameters()));
+            for (values, parameters) in tiles {
+                bytes.extend(parameters.iter().flat_map(|parameter| parameter.to_le_bytes()));
+                let mut packed = vec![0; values.len()];
+                repack(WeightLayout::RowMajor, values, layout, &mut packed, columns);
+                bytes.extend(packed.into_iter().map(|value| value as u8));
+            }
+        }
+        assert_eq!(bytes.len() as u64, Section::expected_bytes(kind, Element::Tiles, rows, columns));
+        self.push(kind, layer, Element::Tiles, layout, (rows, columns), bytes);
     }
 
     fn push(
@@ -108,22 +135,22 @@ impl BlobBuilder {
         let mut offset = HEADER_BYTES + self.sections.len() * ENTRY_BYTES;
         let mut table = Vec::with_capacity(self.sections.len() * ENTRY_BYTES);
         for (section, bytes) in &self.sections {
-            offset = offset.next_multiple_of(ALIGNMENT_BYTES);
+            offset = offset.next_multiple_of(self.alignment_bytes);
             let sha256 = if section.kind == SectionKind::Signature { [0; 32] } else { Sha256::digest(bytes).into() };
             table.extend(Section { offset_bytes: offset as u64, sha256, ..*section }.emit());
             offset += bytes.len();
         }
-        let total = offset.next_multiple_of(ALIGNMENT_BYTES);
+        let total = offset.next_multiple_of(self.alignment_bytes);
         let header = Header {
             sections: self.sections.len() as u16,
             total_bytes: total as u64,
-            alignment_bytes: ALIGNMENT_BYTES as u32,
+            alignment_bytes: self.alignment_bytes as u32,
         };
         let mut blob = Vec::with_capacity(total);
         blob.extend(header.emit(&table));
         blob.extend(table);
         for (_, bytes) in &self.sections {
-            blob.resize(blob.len().next_multiple_of(ALIGNMENT_BYTES), 0);
+            blob.resize(blob.len().next_multiple_of(self.alignment_bytes), 0);
             blob.extend(bytes);
         }
         blob.resize(total, 0);

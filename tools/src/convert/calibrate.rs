@@ -2,8 +2,7 @@
 //!
 //! Integers in, integers out: the statistics, and so the blob, are the same on every machine.
 
-use mbert_runtime::encoder::{self, workspace::Workspace};
-use mbert_runtime::heads::masked_lm::observe_transform;
+use mbert_runtime::encoder::{Forward, workspace::Workspace};
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::trace::{Observer, Site};
@@ -56,7 +55,7 @@ pub struct Statistics {
 ///
 /// A token id out of range.
 pub fn calibrate(
-    model: &Model<'_>,
+    model: &Model<&[u8]>,
     units: &Units,
     sequences: &[Sequence],
     progress: impl Fn() + Sync,
@@ -70,11 +69,12 @@ pub fn calibrate(
             return Ok((observer, memory));
         }
         memory.resize(Workspace::bytes(&config, seq_len), 0);
-        let mut workspace = Workspace::new(&mut memory, &config, seq_len)?;
+        let workspace = Workspace::new(&mut memory, &config, seq_len)?;
         let (ids, types) = (&sequence.input_ids[..seq_len], &sequence.token_type_ids[..seq_len]);
-        encoder::forward(model, kernels, ids, types, &mut workspace, &mut observer)?;
+        let mut encoded = Forward::new(model, kernels, ids, types, workspace)?.finish(&mut observer)?;
         if model.manifest().heads.masked_lm {
-            observe_transform(model, kernels, &mut workspace, &mut observer)?;
+            let positions: Vec<usize> = (0..seq_len).collect();
+            encoded.start_masked_lm(&positions)?.finish_transform(&mut observer)?;
         }
         progress();
         Ok((observer, memory))
@@ -104,7 +104,7 @@ struct LayerMaxima {
 }
 
 impl Maxima {
-    fn new(model: &Model<'_>) -> Self {
+    fn new(model: &Model<&[u8]>) -> Self {
         let config = model.manifest().config;
         let hidden = vec![0; usize::from(config.hidden_size)];
         let layer = LayerMaxima {

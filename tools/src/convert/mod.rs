@@ -24,6 +24,7 @@ mod self_test;
 mod sequences;
 
 use assemble::{Assembly, TensorNoise, wide_units};
+use blob::ALIGNMENT_BYTES;
 use calibrate::{Statistics, calibrate};
 use checkpoint::Checkpoint;
 use sequences::Sequences;
@@ -47,6 +48,8 @@ pub struct Options {
     pub calibration: Calibration,
     /// Order of the weights.
     pub layout: WeightLayout,
+    /// Every section begins on a multiple of it: a power of two of at least 64, which is the default.
+    pub alignment_bytes: Option<usize>,
     /// Counter against roll-back.
     pub rollback_counter: u32,
 }
@@ -79,50 +82,52 @@ pub fn convert(checkpoint: &Checkpoint, options: &Options, progress: &ProgressBa
         tokenizer: checkpoint.tokenizer,
         quantization: Quantization { smoothed: false, calibration_tokens: 0, group_size: GROUP_SIZE as u16 },
         heads: checkpoint.heads,
-        provenance: Provenance {
-            model_name: &checkpoint.model_name,
-            licence: &checkpoint.licence,
-            architecture: &checkpoint.architecture,
-            converter_version,
-            checkpoint_sha256,
-            calibration_sha256: [0; 32],
-            rollback_counter: options.rollback_counter,
-        },
     };
+    let mut provenance = Provenance {
+        model_name: &checkpoint.model_name,
+        licence: &checkpoint.licence,
+        architecture: &checkpoint.architecture,
+        converter_version,
+        checkpoint_sha256,
+        calibration_sha256: [0; 32],
+        rollback_counter: options.rollback_counter,
+    };
+    let alignment_bytes = options.alignment_bytes.unwrap_or(ALIGNMENT_BYTES);
     let wide = wide_units(checkpoint)?;
     let sequences = Sequences::read(&options.calibration, checkpoint, &vocabulary, &mut notes)?;
 
     let weights = assemble::weights(checkpoint);
     let builds = if sequences.is_some() { 2 } else { 1 };
     progress.set_length(builds * weights);
-    let build = |manifest: &Manifest<'_>, statistics: Option<&Statistics>, layout| {
-        Assembly { checkpoint, statistics, wide_units: &wide, vocabulary: &vocabulary, manifest, layout }
+    let build = |manifest: &Manifest, provenance: &Provenance<'_>, statistics: Option<&Statistics>, layout| {
+        let (wide_units, vocabulary) = (&wide, &vocabulary[..]);
+        Assembly { checkpoint, statistics, wide_units, vocabulary, manifest, provenance, layout, alignment_bytes }
             .build(|weights| progress.inc(weights))
     };
     let statistics = match &sequences {
         None => None,
         Some(sequences) => {
             progress.set_message("quantising for calibration");
-            let (unsmoothed, _) = build(&manifest, None, Kernels::native().weight_layout)?;
+            let (unsmoothed, _) = build(&manifest, &provenance, None, Kernels::native().weight_layout)?;
             let blob = unsmoothed.finish();
             drop(unsmoothed);
-            let model = Model::open(&blob).context("the converter wrote a blob that cannot be opened: a bug")?;
+            let model = Model::open(&blob[..]).context("the converter wrote a blob that cannot be opened: a bug")?;
             progress.set_message(format!("calibrating on {} sequences", sequences.sequences.len()));
             let statistics =
                 calibrate(&model, &wide, &sequences.sequences, || progress.tick()).context("calibration")?;
             manifest.quantization.smoothed = true;
             manifest.quantization.calibration_tokens = statistics.tokens as u32;
-            manifest.provenance.calibration_sha256 = sequences.sha256;
+            provenance.calibration_sha256 = sequences.sha256;
             Some(statistics)
         }
     };
     progress.set_message("quantising");
-    let (mut builder, noise) = build(&manifest, statistics.as_ref(), options.layout)?;
+    let (mut builder, noise) = build(&manifest, &provenance, statistics.as_ref(), options.layout)?;
     progress.set_message("answering the self-test");
     let self_test = self_test::section(&builder.finish())?;
     builder.replace(SectionKind::SelfTest, self_test);
     let blob = builder.finish();
-    Model::open(&blob).context("the converter wrote a blob that cannot be opened: a bug")?;
+    Model::open(&blob[..]).context("the converter wrote a blob that cannot be opened: a bug")?;
     progress.finish_and_clear();
     Ok(Converted { blob, notes, noise })
 }

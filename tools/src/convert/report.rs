@@ -29,7 +29,12 @@ pub fn run(args: &ConvertArgs, out: &mut impl Write) -> Result<ExitCode> {
         (None, Some(path)) => Calibration::Ids(path.clone()),
         (None, None) => Calibration::BuiltIn,
     };
-    let options = Options { calibration, layout: args.target.layout(), rollback_counter: args.rollback_counter };
+    let options = Options {
+        calibration,
+        layout: args.target.layout(),
+        alignment_bytes: Some(args.align),
+        rollback_counter: args.rollback_counter,
+    };
     let start = Instant::now();
     let progress = progress_bar();
     progress.set_message("reading the checkpoint");
@@ -41,7 +46,7 @@ pub fn run(args: &ConvertArgs, out: &mut impl Write) -> Result<ExitCode> {
     for note in &converted.notes {
         writeln!(out, "note: {note}")?;
     }
-    let model = Model::open(&converted.blob)?;
+    let model = Model::open(&converted.blob[..])?;
     print_noise(&converted.noise, out)?;
     writeln!(out, "\nsize by section")?;
     for (name, bytes) in section_groups(&model) {

@@ -27,7 +27,7 @@ pub fn section(blob: &[u8]) -> Result<Vec<u8>> {
     // Packed for another CPU than this one: the answers are those of the same weights in row-major order.
     let row_major = model.check_layout(Kernels::native()).is_err().then(|| repacked(&model));
     let model = match &row_major {
-        Some(blob) => Model::open(blob).context("a repacked blob cannot be opened: a bug")?,
+        Some(blob) => Model::open(&blob[..]).context("a repacked blob cannot be opened: a bug")?,
         None => model,
     };
     let mut memory = memory(&model, MAX_TOKENS);
@@ -44,7 +44,7 @@ pub fn section(blob: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Token ids of a text, cut to what a case may have.
-fn ids(model: &Model<'_>, text: &str) -> Result<Vec<u32>> {
+fn ids(model: &Model<&[u8]>, text: &str) -> Result<Vec<u32>> {
     let max = MAX_TOKENS.min(usize::from(model.manifest().config.max_position_embeddings));
     let mut ids = vec![0; max];
     let mut encoding = Encoding::new(&mut ids);
@@ -55,7 +55,7 @@ fn ids(model: &Model<'_>, text: &str) -> Result<Vec<u32>> {
 }
 
 /// Runs a case and writes down what the model answers.
-fn answer(model: &Model<'_>, memory: &mut [u8], ids: &[u32], case: &mut SelfTestCase<'_>) -> Result<()> {
+fn answer(model: &Model<&[u8]>, memory: &mut [u8], ids: &[u32], case: &mut SelfTestCase<'_>) -> Result<()> {
     let manifest = model.manifest();
     let mut pipeline = Pipeline::new(model, Kernels::native(), memory)?;
     pipeline.set_ids(ids, &vec![0; ids.len()])?;

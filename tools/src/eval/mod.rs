@@ -79,7 +79,7 @@ pub fn run(args: &EvalArgs, out: &mut impl Write) -> Result<ExitCode> {
 ///
 /// If the model or the reference has not the head that is asked.
 pub fn score(
-    model: &Model<'_>,
+    model: &Model<&[u8]>,
     kernels: &'static Kernels,
     reference: Option<&ReferenceBert>,
     questions: &[Question],

@@ -37,7 +37,7 @@ enum Answer {
 /// # Errors
 ///
 /// If it gives none.
-pub fn questions(model: &Model<'_>, task: EvalTask, text: &str, seed: u64) -> Result<Vec<Question>> {
+pub fn questions(model: &Model<&[u8]>, task: EvalTask, text: &str, seed: u64) -> Result<Vec<Question>> {
     let manifest = model.manifest();
     match task {
         EvalTask::Mlm => {
@@ -84,7 +84,7 @@ impl Question {
     /// # Errors
     ///
     /// A model without the head that is asked.
-    pub fn ask(&self, pipeline: &mut Pipeline<'_, '_, '_>) -> Result<Vec<Guess>> {
+    pub fn ask(&self, pipeline: &mut Pipeline<'_, '_, &[u8]>) -> Result<Vec<Guess>> {
         pipeline.set_ids(&self.input_ids, &self.token_type_ids)?;
         let mut encoded = pipeline.forward(&mut ())?;
         match &self.answer {

@@ -5,6 +5,8 @@ mod bad_input;
 mod built_in;
 mod eval;
 mod no_room;
+mod plan;
+mod sd_image;
 
 use std::collections::BTreeMap;
 use std::io::Write;

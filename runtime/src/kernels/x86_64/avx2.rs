@@ -5,22 +5,192 @@
 
 use core::arch::x86_64::*;
 
-use crate::format::layout::WeightLayout;
-use crate::kernels::scalar::SCALAR;
-use crate::kernels::{Kernels, MatmulShape};
+use super::rows::rows;
+use crate::format::layout::{TILE_CHANNELS, WeightLayout};
+use crate::kernels::{Kernels, MatmulShape, PerChannel};
+use crate::ops::average::Divisor;
+use crate::ops::layer_norm::Normalizer;
+use crate::ops::softmax::RowScale;
 
 /// Handed out by `available()` only after the CPU reported AVX2.
 pub(super) static AVX2: Kernels = Kernels {
     name: "avx2",
-    weight_layout: WeightLayout::RowMajor,
+    weight_layout: WeightLayout::Vnni16x4,
     matmul_i8,
-    matmul_packed_i8: matmul_i8,
     matmul_u8_i8,
-    ..SCALAR
+    matmul_packed_i8,
+    matmul_packed_u8_i8,
+    scale_rows,
+    scale_accumulators,
+    requantize,
+    add_residual,
+    activate_tile,
+    quantize_smoothed,
+    quantize_i16,
+    quantize_i32,
+    softmax_row,
+    average_row,
+    layer_norm_sums,
+    layer_norm,
 };
 
+rows!("avx2", lanes_avx2);
+
+/// Rows that are widened at a time, and inputs of each.
+const ROWS: usize = 6;
+const INPUTS: usize = 512;
+
+fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
+    if !shape.fits_packed(input.len(), weight.len(), out.len()) {
+        return;
+    }
+    // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits_packed` has shown that all rows and tiles lie inside
+    // the slices.
+    unsafe { packed(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
+}
+
+fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
+    if !shape.fits_packed(input.len(), weight.len(), out.len()) {
+        return;
+    }
+    // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits_packed` has shown that all rows and tiles lie inside
+    // the slices.
+    unsafe { packed(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
+}
+
+/// Some rows and some inputs at a time are widened, and multiplied with every tile.
+///
+/// # Safety
+///
+/// The CPU has AVX2; `shape.fits_packed` holds for the memory behind the pointers.
+#[target_feature(enable = "avx2")]
+unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const i8, out: *mut i32) {
+    let mut wide = [[0i16; INPUTS]; ROWS];
+    let ahead = shape.bytes_to_next_weights(shape.n / TILE_CHANNELS);
+    let mut m = 0;
+    while m < shape.m {
+        let rows = match shape.m - m {
+            6 | 7 | 9.. => 6,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        let mut first = 0;
+        // Once for no inputs, too: then all sums are 0.
+        while first < shape.k.max(1) {
+            let inputs = (shape.k - first).min(INPUTS);
+            let ahead = if m == 0 { ahead } else { 0 };
+            for (row, wide) in wide[..rows].iter_mut().enumerate() {
+                // SAFETY: `inputs` elements of a row of the shape, from `first` on; a row of `wide` has room for them.
+                unsafe { widen(input.add((m + row) * shape.input_stride + first), &mut wide[..inputs]) }
+            }
+            for tile in 0..shape.n / TILE_CHANNELS {
+                // SAFETY: the tile, its inputs from `first` on, and its rows from `m` on lie inside the shape.
+                unsafe {
+                    let weight = weight.add(tile * shape.weight_stride + first * TILE_CHANNELS);
+                    let out = out.add(tile * shape.out_tile_stride + m * shape.out_stride);
+                    match rows {
+                        6 => packed_block::<6>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        4 => packed_block::<4>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        2 => packed_block::<2>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                        _ => packed_block::<1>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
+                    }
+                }
+            }
+            first += INPUTS;
+        }
+        m += rows;
+    }
+}
+
+/// Widens as many elements as `wide` has room for.
+///
+/// # Safety
+///
+/// The CPU has AVX2; the elements are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen<T: Widen>(from: *const T, wide: &mut [i16]) {
+    let (chunks, tail) = wide.as_chunks_mut::<16>();
+    let whole = 16 * chunks.len();
+    for (i, chunk) in chunks.iter_mut().enumerate() {
+        // SAFETY: sixteen elements from `16 i` on are readable; the store is unaligned.
+        unsafe { _mm256_storeu_si256(chunk.as_mut_ptr().cast(), T::widen(from.add(16 * i))) };
+    }
+    for (i, wide) in tail.iter_mut().enumerate() {
+        // SAFETY: element `whole + i` is readable.
+        *wide = unsafe { (*from.add(whole + i)).into() };
+    }
+}
+
+/// M rows × one tile in registers; the sums are added to `out` where it has those of earlier inputs. Asks for the weights that are so many
+/// bytes ahead.
+///
+/// # Safety
+///
+/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`]; the tile's weights for so many inputs are readable; M rows of
+/// sixteen elements, `out_stride` apart, are writable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn packed_block<const M: usize>(
+    wide: &[[i16; INPUTS]; ROWS],
+    inputs: usize,
+    weight: *const i8,
+    ahead: usize,
+    out: *mut i32,
+    out_stride: usize,
+    add: bool,
+) {
+    let mut sums = [[_mm256_setzero_si256(); 2]; M];
+    let mut k = 0;
+    while k < inputs {
+        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(k * TILE_CHANNELS + ahead));
+        // Four channels × four inputs in each vector; then eight channels × two inputs, in the order 0 1 4 5 2 3 6 7.
+        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable.
+        let [a, b, c, d] = core::array::from_fn(|i| unsafe { i8::widen(weight.add(k * TILE_CHANNELS + 16 * i)) });
+        for (pair, w) in [[even(a, b), even(c, d)], [odd(a, b), odd(c, d)]].into_iter().enumerate() {
+            for row in 0..M {
+                // SAFETY: `k + 4 ≤ inputs`, and a row of `wide` has room for so many.
+                let two = unsafe { wide[row].as_ptr().add(k + 2 * pair).cast::<i32>().read_unaligned() };
+                let x = _mm256_set1_epi32(two);
+                for half in 0..2 {
+                    sums[row][half] = _mm256_add_epi32(sums[row][half], _mm256_madd_epi16(x, w[half]));
+                }
+            }
+        }
+        k += 4;
+    }
+    for row in 0..M {
+        for half in 0..2 {
+            let sum = _mm256_permute4x64_epi64::<0b11_01_10_00>(sums[row][half]);
+            // SAFETY: the row has sixteen elements; loads and stores are unaligned.
+            unsafe {
+                let out = out.add(row * out_stride + 8 * half).cast();
+                let before = if add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
+                _mm256_storeu_si256(out, _mm256_add_epi32(before, sum));
+            }
+        }
+    }
+}
+
+/// The even 32-bit lanes of two vectors, 128 bits by 128 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn even(a: __m256i, b: __m256i) -> __m256i {
+    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+    _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b))
+}
+
+/// The odd ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn odd(a: __m256i, b: __m256i) -> __m256i {
+    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+    _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b))
+}
+
 /// How sixteen bytes of a type become sixteen int16.
-trait Widen: Copy + Into<i32> {
+trait Widen: Copy + Into<i16> + Into<i32> {
     /// # Safety
     ///
     /// The CPU has AVX2 and 16 bytes are readable at `at`.
@@ -44,20 +214,24 @@ impl Widen for u8 {
 }
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
-    // SAFETY: this table is handed out only after the CPU reported AVX2, and `check` has shown that all rows lie inside the slices.
+    if !shape.fits(input.len(), weight.len(), out.len()) {
+        return;
+    }
+    // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits` has shown that all rows lie inside the slices.
     unsafe { matmul(shape, input, weight, out) }
 }
 
 fn matmul_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
-    shape.check(input.len(), weight.len(), out.len(), false);
-    // SAFETY: this table is handed out only after the CPU reported AVX2, and `check` has shown that all rows lie inside the slices.
+    if !shape.fits(input.len(), weight.len(), out.len()) {
+        return;
+    }
+    // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits` has shown that all rows lie inside the slices.
     unsafe { matmul(shape, input, weight, out) }
 }
 
 /// # Safety
 ///
-/// The CPU has AVX2, and `shape.check` holds for the slices.
+/// The CPU has AVX2, and `shape.fits` holds for the slices.
 #[target_feature(enable = "avx2")]
 unsafe fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [i32]) {
     let mut m = 0;
@@ -66,7 +240,7 @@ unsafe fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out:
         let mut n = 0;
         while n < shape.n {
             let columns = (shape.n - n).min(4);
-            // SAFETY: AVX2 as above; the block of rows × columns starts inside the shape that `check` has shown to fit.
+            // SAFETY: AVX2 as above; the block of rows × columns starts inside the shape that `fits` has shown to fit.
             unsafe {
                 match (rows, columns) {
                     (2, 4) => block::<T, 2, 4>(shape, input, weight, out, m, n),
@@ -121,7 +295,8 @@ unsafe fn block<T: Widen, const M: usize, const N: usize>(
         for column in 0..N {
             let mut sum = horizontal_sum(sums[row][column]);
             for k in whole..shape.k {
-                sum += input[row * shape.input_stride + k].into() * i32::from(weight[column * shape.weight_stride + k]);
+                let x: i32 = input[row * shape.input_stride + k].into();
+                sum += x * i32::from(weight[column * shape.weight_stride + k]);
             }
             out[(m + row) * shape.out_stride + n + column] = sum;
         }

@@ -1,8 +1,12 @@
-//! AVX2 and AVX-512 VNNI, chosen at run time on a host, at compile time without an operating system.
+//! AVX2, AVX-VNNI and AVX-512 VNNI, chosen at run time on a host, at compile time without an operating system.
 
 use super::Kernels;
 
+mod rows;
+mod lanes_avx2;
+mod lanes_avx512;
 mod avx2;
+mod avxvnni;
 mod avx512vnni;
 
 #[cfg(feature = "std")]
@@ -21,6 +25,7 @@ macro_rules! has {
 
 pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
     let vnni = has!("avx512f", "avx512bw", "avx512vl", "avx512vnni").then_some(&avx512vnni::AVX512VNNI);
+    let avxvnni = has!("avx2", "avxvnni").then_some(&avxvnni::AVXVNNI);
     let avx2 = has!("avx2").then_some(&avx2::AVX2);
-    vnni.into_iter().chain(avx2)
+    vnni.into_iter().chain(avxvnni).chain(avx2)
 }

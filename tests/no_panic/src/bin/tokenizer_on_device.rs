@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use mbert_runtime::storage::{BlockCache, BlockSource};
+use mbert_runtime::storage::{BlockCache, BlockSource, Blocks};
 use no_panic::{any, look, tokenizer};
 
 /// A device that does anything.
@@ -21,7 +21,7 @@ impl BlockSource for Device {
 /// Where the linker starts.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() {
-    let cache: BlockCache<_, 8, 512> = BlockCache::new(Device, *any());
+    let cache = BlockCache::new(Device, *any(), Blocks::<8, 512>::new());
     tokenizer::everything(cache.section(*any(), *any()));
     look((cache.bytes_read(), cache.take_error()));
     look(cache.into_source());

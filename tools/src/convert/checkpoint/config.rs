@@ -1,10 +1,14 @@
 //! Reads `config.json`: geometry, activation and class, and refuses what is not BERT's encoder.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use mbert_runtime::config::{BertConfig, HiddenAct};
+use mbert_runtime::format::manifest::Heads;
 use serde::Deserialize;
 
 use super::files::Files;
+use crate::bytes::Bytes;
 
 /// Classes whose heads are converted whole.
 const CONVERTED_CLASSES: [&str; 4] =
@@ -27,6 +31,14 @@ impl ModelConfig {
     /// Whether every head of the class is converted.
     pub fn class_is_converted(&self) -> bool {
         self.architecture.as_deref().is_none_or(|class| CONVERTED_CLASSES.contains(&class))
+    }
+
+    /// The heads that a model of this class cannot do without.
+    pub fn heads_of_class(&self) -> Heads {
+        let class = self.architecture.as_deref().unwrap_or_default();
+        let pre_training = class == "BertForPreTraining";
+        let next_sentence = pre_training || class == "BertForNextSentencePrediction";
+        Heads { pooler: next_sentence, masked_lm: pre_training || class == "BertForMaskedLM", next_sentence }
     }
 }
 
@@ -61,6 +73,21 @@ pub fn read_config(files: &Files, notes: &mut Vec<String>) -> Result<ModelConfig
     let raw: RawConfig = files.json("config.json")?.with_context(|| {
         format!("{} is absent; give the directory that `save_pretrained` or `git clone` wrote", path.display())
     })?;
+    checked_at(&path, raw, notes)
+}
+
+/// Reads and checks a `config.json` that stands alone, whatever its name.
+///
+/// # Errors
+///
+/// As [`read_config`].
+pub fn read_config_file(path: &Path) -> Result<ModelConfig> {
+    let raw = serde_json::from_slice(&Bytes::map(path)?)
+        .with_context(|| format!("{} is not the JSON that Hugging Face writes", path.display()))?;
+    checked_at(path, raw, &mut Vec::new())
+}
+
+fn checked_at(path: &Path, raw: RawConfig, notes: &mut Vec<String>) -> Result<ModelConfig> {
     checked(raw, notes).with_context(|| format!("{} describes a model that cannot be converted", path.display()))
 }
 

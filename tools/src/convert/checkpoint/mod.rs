@@ -26,10 +26,12 @@ pub mod tensor;
 mod weights;
 mod model_card;
 mod files;
+mod outline;
 
 use config::ModelConfig;
 pub use files::Files;
 pub use module::Module;
+pub use outline::Outline;
 pub use tensor::Tensor;
 use weights::Weights;
 
@@ -151,13 +153,11 @@ impl Checkpoint {
 
 /// A head is there if one of its tensors is, or if the class cannot do without it. The next-sentence head reads the pooler.
 fn find_heads(model: &ModelConfig, weights: &Weights) -> Heads {
-    let class = model.architecture.as_deref().unwrap_or_default();
-    let pre_training = class == "BertForPreTraining";
-    let next_sentence =
-        weights.has("cls.seq_relationship.") || pre_training || class == "BertForNextSentencePrediction";
+    let of_class = model.heads_of_class();
+    let next_sentence = weights.has("cls.seq_relationship.") || of_class.next_sentence;
     Heads {
         pooler: weights.has("pooler.") || next_sentence,
-        masked_lm: weights.has("cls.predictions.") || pre_training || class == "BertForMaskedLM",
+        masked_lm: weights.has("cls.predictions.") || of_class.masked_lm,
         next_sentence,
     }
 }

@@ -1,0 +1,47 @@
+//! Layer norm of the residual stream, a few channels of every row at a time.
+
+use super::workspace::take;
+use crate::format::contents::LAYER_NORM_HEADER_BYTES;
+use crate::format::section::SectionKind;
+use crate::kernels::Kernels;
+use crate::model::Model;
+use crate::ops::layer_norm::{LayerNormScale, Normalizer};
+use crate::storage::{Storage, Unreadable};
+
+/// Normalises the channels of one chunk of every row, in place; returns whether all channels are done.
+///
+/// The arena keeps what the first chunk finds out about each row, before it is changed.
+#[allow(clippy::too_many_arguments)] // The borrowed parts of one layer norm.
+pub(crate) fn norm<S: Storage>(
+    model: &Model<S>,
+    kernels: &Kernels,
+    (kind, layer): (SectionKind, usize),
+    chunk: usize,
+    chunk_channels: usize,
+    rows: &mut [i16],
+    scale: &mut LayerNormScale,
+    arena: &mut [u8],
+) -> Result<bool, Unreadable> {
+    let h = usize::from(model.config().hidden_size).max(1);
+    let mut arena = arena;
+    let kept: &mut [[i32; 3]] = take(&mut arena, rows.len() / h);
+    if chunk == 0 {
+        *scale = model.layer_norm(kind, layer)?.scale;
+        for (row, kept) in rows.chunks_exact(h).zip(&mut *kept) {
+            let Normalizer { sum, inverse, deviation_shift, .. } =
+                Normalizer::new(h, (kernels.layer_norm_sums)(row), *scale);
+            *kept = [sum, inverse, deviation_shift];
+        }
+    }
+    let first = chunk * chunk_channels;
+    let channels = chunk_channels.min(h.saturating_sub(first));
+    let offset = model.offset(kind, layer) + (LAYER_NORM_HEADER_BYTES + 8 * first) as u32;
+    model.values(offset, channels, |parameters: &[[i32; 2]]| {
+        for (row, &[sum, inverse, deviation_shift]) in rows.chunks_exact_mut(h).zip(&*kept) {
+            let normalizer = Normalizer { width: h as i32, sum, inverse, deviation_shift, shift: scale.shift };
+            let row = row.get_mut(first..).and_then(|row| row.get_mut(..channels)).unwrap_or_default();
+            (kernels.layer_norm)(row, parameters, &normalizer);
+        }
+    })?;
+    Ok(first + channels >= h)
+}
