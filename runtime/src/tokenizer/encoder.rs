@@ -197,7 +197,9 @@ struct Assembly<'e, 'b> {
 }
 
 impl Assembly<'_, '_> {
-    #[inline]
+    // Where flash is scarce, it is there once and not wherever tokens are handed out.
+    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(not(target_os = "none"), inline)]
     fn token(&mut self, token: Token) {
         let text = usize::from(self.is_second);
         if self.counts[text] >= self.enough && self.is_enough(token) {

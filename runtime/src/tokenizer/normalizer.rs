@@ -32,7 +32,7 @@ pub enum Normalized {
     Space,
     /// A combining character, to be put in order with its neighbours.
     Mark,
-    /// One character in the middle of a word.
+    /// One character of a word.
     Letter(char),
     /// Itself, a word of its own.
     Punctuation,
@@ -71,12 +71,10 @@ impl Steps {
         SPACE | PUNCTUATION | if self.space_out_cjk { CJK } else { 0 }
     }
 
-    /// What becomes of `c`, which has these flags.
+    /// What becomes of `c`, which has these flags, at least one of them of [`changed`](Self::changed) or
+    /// [`splits`](Self::splits).
     #[inline]
     pub fn normalize(self, c: char, flags: u8) -> Normalized {
-        if flags & (self.changed() | self.splits()) == 0 {
-            return Normalized::Letter(c);
-        }
         if flags == UPPER && c.is_ascii() && self.lower_case {
             return Normalized::Letter(c.to_ascii_lowercase());
         }

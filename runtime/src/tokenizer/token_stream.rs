@@ -314,7 +314,7 @@ impl<'t, S: Storage> TokenStream<'t, S> {
     }
 
     /// Writes a character of the text into the word, or ends it.
-    #[inline]
+    #[inline(always)]
     fn character(
         &mut self,
         c: char,
@@ -322,8 +322,26 @@ impl<'t, S: Storage> TokenStream<'t, S> {
         piece: Piece<'_>,
         sink: &mut dyn FnMut(Token),
     ) -> Result<(), TokenizerError> {
+        let flags = class(c);
+        if flags & self.tokenizer.stops == 0 {
+            self.word.close_marks(piece.text, piece.start);
+            self.word.push(c, source);
+            return Ok(());
+        }
+        self.changed_character(c, flags, source, piece, sink)
+    }
+
+    /// The same for one that normalization changes or that ends a word.
+    fn changed_character(
+        &mut self,
+        c: char,
+        flags: u8,
+        source: Source,
+        piece: Piece<'_>,
+        sink: &mut dyn FnMut(Token),
+    ) -> Result<(), TokenizerError> {
         let steps = self.tokenizer.steps;
-        match steps.normalize(c, class(c)) {
+        match steps.normalize(c, flags) {
             Normalized::Letter(c) => {
                 self.word.close_marks(piece.text, piece.start);
                 self.word.push(c, source);

@@ -92,13 +92,7 @@ impl WordBuffer {
     }
 
     /// Adds a character that is no combining one; of one that finds no room only the place is kept.
-    #[inline]
     pub fn push(&mut self, c: char, source: Source) {
-        self.place(c, source);
-        self.last = source;
-    }
-
-    fn place(&mut self, c: char, source: Source) {
         let char = self.chars();
         let bytes = self.bytes.get_mut(self.byte_len.into()..).and_then(<[u8]>::first_chunk_mut);
         if let (Some(start), Some(len), Some(bytes)) = (self.starts.get_mut(char), self.lens.get_mut(char), bytes) {
@@ -107,6 +101,7 @@ impl WordBuffer {
             self.byte_len += c.len_utf8() as u16;
         }
         self.chars = self.chars.saturating_add(1);
+        self.last = source;
     }
 
     /// Adds a combining character of the text, which goes to its place in canonical order if it stays.
