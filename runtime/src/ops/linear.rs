@@ -133,6 +133,18 @@ impl<S: Storage> Linear<S> {
         memory: &mut TileMemory<'_>,
         mut sink: impl FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
+        self.tile_into(kernels, input, (part, index), memory, &mut sink)
+    }
+
+    /// One copy of the code, whatever takes the outputs.
+    fn tile_into(
+        &self,
+        kernels: &Kernels,
+        input: &QuantizedRows<'_>,
+        (part, index): (usize, usize),
+        memory: &mut TileMemory<'_>,
+        sink: &mut dyn FnMut(Outputs<'_>),
+    ) -> Result<(), Unreadable> {
         let (tile, inputs) = (self.tiles.tile(part, index), self.tiles.inputs);
         if PACKS && self.tiles.layout != WeightLayout::RowMajor {
             return self.packed_tiles(kernels, input, (part, index), memory, sink);
@@ -145,7 +157,7 @@ impl<S: Storage> Linear<S> {
             let at = tile.weights + (first * inputs) as u32;
             self.blob.view(at, channels * inputs, |weights| {
                 let of = Weights { values: bytemuck::cast_slice(weights), channels, stride: inputs, step: 1 };
-                self.channels(kernels, input, &of, &[parameters], memory, |row, _, tile, multiplier| {
+                self.channels(kernels, input, &of, &[parameters], memory, &mut |row, _, tile, multiplier| {
                     sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
                 });
             })?;
@@ -167,7 +179,7 @@ impl<S: Storage> Linear<S> {
         input: &QuantizedRows<'_>,
         (part, index): (usize, usize),
         memory: &mut TileMemory<'_>,
-        mut sink: impl FnMut(Outputs<'_>),
+        sink: &mut dyn FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
         let (first, second) = (self.tiles.tile(part, index), self.tiles.tile(part, index + 1));
         // One row has room for one tile, and not every window for two.
@@ -185,7 +197,7 @@ impl<S: Storage> Linear<S> {
         self.blob.view(first.weights, bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
             let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
-            self.channels(kernels, input, &of, parameters, memory, |row, number, tile, multiplier| {
+            self.channels(kernels, input, &of, parameters, memory, &mut |row, number, tile, multiplier| {
                 let channel = tile_channel(index + number);
                 sink(Outputs { row, channel, channels: TILE_CHANNELS, tile, multiplier });
             });
@@ -200,7 +212,7 @@ impl<S: Storage> Linear<S> {
         weights: &Weights<'_>,
         parameters: &[Parameters],
         memory: &mut TileMemory<'_>,
-        mut sink: impl FnMut(usize, usize, &[i32], &PerChannel),
+        sink: &mut dyn FnMut(usize, usize, &[i32], &PerChannel),
     ) {
         let (rows, k, layout, tiles) = (input.shifts.len(), self.tiles.inputs, self.tiles.layout, parameters.len());
         let block = (memory.acc.len() / (TILE_CHANNELS * tiles.max(1))).max(1);
