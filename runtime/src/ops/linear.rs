@@ -212,7 +212,7 @@ impl<S: Storage> Linear<S> {
         weights: &Weights<'_>,
         parameters: &[Parameters],
         memory: &mut TileMemory<'_>,
-        sink: &mut dyn FnMut(usize, usize, &[i32], &PerChannel),
+        sink: &mut TileSink<'_>,
     ) {
         let (rows, k, layout, tiles) = (input.shifts.len(), self.tiles.inputs, self.tiles.layout, parameters.len());
         let block = (memory.acc.len() / (TILE_CHANNELS * tiles.max(1))).max(1);
@@ -265,6 +265,9 @@ impl<S: Storage> Linear<S> {
         }
     }
 }
+
+/// Takes the first row, the number of the tile, its sums, and the third parameter of its channels.
+type TileSink<'s> = dyn FnMut(usize, usize, &[i32], &PerChannel) + 's;
 
 /// Weights in view.
 struct Weights<'a> {
