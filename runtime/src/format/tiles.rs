@@ -2,7 +2,7 @@
 //! from its first byte to its last.
 //!
 //! A tile of n channels and K inputs is `[n, P]` int32, the P parameters of each channel (see
-//! [`SectionKind::parameters`]), then `[n, K]` int8 in the section's [`WeightLayout`]. The last tile has the channels that are left.
+//! [`SectionKind::parameters`](super::section::SectionKind::parameters)), then `[n, K]` int8 in the section's [`WeightLayout`]. The last tile has the channels that are left.
 //! Where a layer has parts (query, key and value of a head), each part begins with a tile of its own.
 
 use super::layout::{TILE_CHANNELS, WeightLayout};

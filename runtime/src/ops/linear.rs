@@ -1,7 +1,7 @@
 //! A linear layer: exact int8 products, then one multiply per row, one per output channel, and the bias.
 //!
 //! `t[m][n] = Σ_groups rmh(acc << s, scale[m])` and `out[m][n] = bias[n] + rmh(t[m][n], multiplier[n]) · 2^(x − shift[m])`, where
-//! `rmh` is [`rounding_multiply_high`]. A row's scales are normalised to 31 bits by its own `shift[m]`, so a row of small values
+//! `rmh` is [`rounding_multiply_high`](super::fixed_point::rounding_multiply_high). A row's scales are normalised to 31 bits by its own `shift[m]`, so a row of small values
 //! keeps as many bits as one of large values. `s`, the accumulator shift, is as large as the weights allow:
 //! `127 · Σₖ |w[n][k]| · 2^s < 2³¹` for every channel, so that no input can overflow `t`, however it is grouped. `x`, the output
 //! shift, lets the largest multiplier be 31 bits wide.
