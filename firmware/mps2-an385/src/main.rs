@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+// Its critical section is what a Cortex-M0+ has instead of atomic instructions.
+use cortex_m as _;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::FpgaIo;
 use mbert_firmware::{Board, ConstStaticCell, region, run, unexpected_trap};
@@ -14,7 +16,7 @@ static COUNTER: FpgaIo = unsafe { FpgaIo::new(0x4002_8000, 40) };
 fn main() -> ! {
     // SAFETY: the PSRAM, which only the loader writes, before the start.
     let model = unsafe { region(0x2100_0000, 16 << 20) };
-    run(Board { name: "mps2-an385", model, workspace: WORKSPACE.take(), counter: &COUNTER })
+    run(Board { name: env!("CARGO_PKG_NAME"), model, workspace: WORKSPACE.take(), counter: &COUNTER })
 }
 
 #[exception]
