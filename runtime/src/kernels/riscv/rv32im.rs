@@ -51,18 +51,29 @@ const STEP: usize = 8;
 /// Two inputs of a block of channels: of the first, channels 0 and 1, and 2 and 3; the same of the second.
 type Words = [u32; BLOCK];
 
+/// Channels packed in pairs by [`pack`]: the sum of each pair's words.
+type PairSums = [u32; BLOCK / 2];
+
 /// int8 or u8.
 trait Input: bytemuck::Pod + Into<i32> {
     /// What makes an int8 of it when subtracted: 0 or 128.
     const OFFSET: i32;
+    /// See [`row_i8`].
+    const ROW: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; BLOCK], *const Self);
+    /// See [`pack_i8`].
+    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums);
 }
 
 impl Input for i8 {
     const OFFSET: i32 = 0;
+    const ROW: unsafe extern "C" fn(*const i8, *const i8, usize, &mut [i32; BLOCK], *const i8) = row_i8;
+    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums) = pack_i8;
 }
 
 impl Input for u8 {
     const OFFSET: i32 = 128;
+    const ROW: unsafe extern "C" fn(*const u8, *const i8, usize, &mut [i32; BLOCK], *const u8) = row_u8;
+    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums) = pack_and_sum;
 }
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
@@ -78,24 +89,16 @@ fn matmul<T: Input>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
     if !shape.fits(input.len(), weight.len(), out.len()) {
         return;
     }
-    let MatmulShape { m, n, k, input_stride, weight_stride, out_stride, .. } = *shape;
+    let MatmulShape { m, n, input_stride, k, out_stride, .. } = *shape;
     let rows = m - m % BLOCK;
-    let channels = if rows > 0 { n - n % BLOCK } else { 0 };
-    for first in (0..channels).step_by(CHANNELS) {
-        let channels = CHANNELS.min(channels - first);
-        // SAFETY: `fits` has shown that so many rows of the three slices lie inside of them.
-        unsafe { blocks(shape, rows, (first, channels), input, weight, out) };
+    let in_blocks = if rows > 0 { n - n % BLOCK } else { 0 };
+    for first in (0..in_blocks).step_by(CHANNELS) {
+        blocks(shape, rows, (first, CHANNELS.min(in_blocks - first)), input, weight, out);
     }
     for (m, out) in out.chunks_mut(out_stride.max(1)).take(m).enumerate() {
-        let first = if m < rows { channels } else { 0 };
-        let input = part(input, m * input_stride, k);
-        let mut weights = (first..n).map(|n| part(weight, n * weight_stride, k));
-        let (fours, left) = part_mut(out, first, n - first).as_chunks_mut::<BLOCK>();
-        for out in fours {
-            *out = products(input, [(); BLOCK].map(|()| weights.next().unwrap_or_default()));
-        }
-        for out in left {
-            [*out] = products(input, [weights.next().unwrap_or_default()]);
+        let done = if m < rows { in_blocks } else { 0 };
+        if done < n {
+            row(shape, done, part(input, m * input_stride, k), weight, part_mut(out, 0, n));
         }
     }
 }
@@ -108,25 +111,32 @@ fn part_mut<T>(slice: &mut [T], first: usize, count: usize) -> &mut [T] {
     slice.get_mut(first..).and_then(|behind| behind.get_mut(..count)).unwrap_or_default()
 }
 
-/// One row by `N` channels.
-#[inline(always)]
-fn products<T: Input, const N: usize>(input: &[T], weights: [&[i8]; N]) -> [i32; N] {
-    let (inputs, inputs_left) = input.as_chunks::<STEP>();
-    let mut sums = [0; N];
-    for (sum, weight) in sums.iter_mut().zip(weights) {
-        let (weights, weights_left) = weight.as_chunks::<STEP>();
-        let steps = inputs.as_flattened().iter().zip(weights.as_flattened());
-        *sum = steps.chain(inputs_left.iter().zip(weights_left)).map(|(&x, &w)| x.into() * i32::from(w)).sum();
+/// One row by the channels from `done` on.
+fn row<T: Input>(shape: &MatmulShape, done: usize, input: &[T], weight: &[i8], out: &mut [i32]) {
+    let MatmulShape { k, weight_stride, .. } = *shape;
+    let steps = k - k % STEP;
+    let (in_steps, left) = input.split_at(steps.min(input.len()));
+    for (index, out) in out.chunks_mut(BLOCK).enumerate().skip(done / BLOCK) {
+        let weights = weight.get(index * BLOCK * weight_stride..).unwrap_or_default();
+        let mut sums = [0; BLOCK];
+        let mut behind = 0;
+        if out.len() == BLOCK && steps > 0 {
+            let in_steps = in_steps.as_ptr_range();
+            // SAFETY: `fits` has shown that four more channels have `k` weights each.
+            unsafe { T::ROW(in_steps.start, weights.as_ptr(), weight_stride, &mut sums, in_steps.end) };
+            behind = steps;
+        }
+        let input = if behind == 0 { input } else { left };
+        for ((out, sum), channel) in out.iter_mut().zip(sums).zip(0..) {
+            let weights = part(weights, channel * weight_stride + behind, k - behind);
+            let products = input.iter().zip(weights).map(|(&x, &w)| x.into() * i32::from(w));
+            *out = sum + products.sum::<i32>();
+        }
     }
-    sums
 }
 
-/// `rows` rows by some channels, `channels` of them from `first` on: both multiples of [`BLOCK`], and not more than [`CHANNELS`].
-///
-/// # Safety
-///
-/// So many rows of the three slices lie inside of them.
-unsafe fn blocks<T: Input>(
+/// `rows` rows by some channels, `channels` of them from `first` on: both multiples of [`BLOCK`], not 0, and not more than [`CHANNELS`].
+fn blocks<T: Input>(
     shape: &MatmulShape,
     rows: usize,
     (first, channels): (usize, usize),
@@ -147,11 +157,10 @@ unsafe fn blocks<T: Input>(
     while begin < k {
         let len = chunk.min(k - begin);
         let padded = len.next_multiple_of(STEP);
-        let of_blocks = words.chunks_exact_mut(padded / 2).zip(sums.as_chunks_mut::<BLOCK>().0);
-        for ((words, sums), channel) in of_blocks.zip((first..first + channels).step_by(BLOCK)) {
-            let weights = core::array::from_fn(|index| part(weight, (channel + index) * weight_stride + begin, len));
-            let of_chunk = pack(weights, words);
-            sums.iter_mut().zip(of_chunk).for_each(|(sum, of_chunk)| *sum += of_chunk);
+        for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().take(channels / BLOCK) {
+            let weights = weight.get((first + block * BLOCK) * weight_stride + begin..).unwrap_or_default();
+            let words = part_mut(&mut words, block * padded / 2, padded / 2);
+            pack::<T>(weights, weight_stride, len, words, sums);
         }
         for row in (0..rows).step_by(BLOCK) {
             for (index, copy) in copies.iter_mut().enumerate() {
@@ -159,17 +168,9 @@ unsafe fn blocks<T: Input>(
             }
             let copies = copies.as_ptr().cast::<i8>();
             let out = out.as_mut_ptr().wrapping_add(row * out_stride + first);
-            // SAFETY: `padded / 2` words have been written for each block of channels, and the caller vouches for the sums.
-            unsafe {
-                multiply(
-                    copies,
-                    words.as_ptr().cast(),
-                    out,
-                    size_of::<i32>() * out_stride,
-                    channels / BLOCK,
-                    copies.wrapping_add(padded),
-                );
-            }
+            let (words, out_stride) = (words.as_ptr().cast(), size_of::<i32>() * out_stride);
+            // SAFETY: `padded / 2` words have been written for each block of channels, and `fits` has vouched for the sums.
+            unsafe { multiply(copies, words, out, out_stride, channels / BLOCK, copies.wrapping_add(padded)) };
         }
         begin += len;
     }
@@ -184,8 +185,8 @@ unsafe fn blocks<T: Input>(
 #[inline(always)]
 fn copy_row<T: Input>(row: &[T], copy: &mut [u32; CHUNK / 4]) {
     let flip = 0x0101_0101 * T::OFFSET as u32;
-    if let Ok(row) = bytemuck::try_cast_slice::<T, Words>(row) {
-        for (copy, words) in copy.as_chunks_mut::<BLOCK>().0.iter_mut().zip(row) {
+    if let Ok(row) = bytemuck::try_cast_slice::<T, [u32; 4]>(row) {
+        for (copy, words) in copy.as_chunks_mut::<4>().0.iter_mut().zip(row) {
             *copy = words.map(|word| word ^ flip);
         }
     } else {
@@ -196,38 +197,143 @@ fn copy_row<T: Input>(row: &[T], copy: &mut [u32; CHUNK / 4]) {
     }
 }
 
-/// Makes words of a block of channels, with zeros behind the last input; returns the sum of each channel.
-#[inline(always)]
-fn pack(weights: [&[i8]; BLOCK], words: &mut [MaybeUninit<Words>]) -> [i32; BLOCK] {
-    let mut pairs = [0u32; 2];
-    let mut step = |words: &mut [MaybeUninit<Words>; STEP / 2], [a, b, c, d]: [&[i8; STEP]; BLOCK]| {
-        let mut input = 0;
-        for words in words {
-            let pair = |low: &[i8; STEP], high: &[i8; STEP], input: usize| {
-                (i32::from(low[input]) + (i32::from(high[input]) << 16)) as u32
-            };
-            let of_words = [pair(a, b, input), pair(c, d, input), pair(a, b, input + 1), pair(c, d, input + 1)];
-            pairs[0] = pairs[0].wrapping_add(of_words[0]).wrapping_add(of_words[2]);
-            pairs[1] = pairs[1].wrapping_add(of_words[1]).wrapping_add(of_words[3]);
-            words.write(of_words);
-            input += 2;
+/// Makes words of `len` inputs of a block of channels, with zeros behind the last; adds to the sums of the channels, if the input needs them.
+fn pack<T: Input>(
+    weights: &[i8],
+    stride: usize,
+    len: usize,
+    words: &mut [MaybeUninit<Words>],
+    sums: &mut [i32; BLOCK],
+) {
+    let mut pairs = [0; BLOCK / 2];
+    let (steps, left) = (len / STEP, len % STEP);
+    let first = words.as_mut_ptr().cast::<Words>();
+    if steps > 0 {
+        // SAFETY: four rows of weights have `len` elements each, and `words` has half as many, rounded up to whole steps.
+        unsafe { T::PACK(weights.as_ptr(), stride, first, steps, &mut pairs) };
+    }
+    if left > 0 {
+        let row = |channel: usize| part(weights, channel * stride + len - left, left);
+        let padded = [0, 1, 2, 3]
+            .map(|channel| core::array::from_fn::<i8, STEP, _>(|index| row(channel).get(index).copied().unwrap_or(0)));
+        // SAFETY: four rows of one step, and the last words.
+        unsafe { T::PACK(padded.as_ptr().cast(), STEP, first.wrapping_add(steps * STEP / 2), 1, &mut pairs) };
+    }
+    for (sums, pair) in sums.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+        let low = i32::from(pair as i16);
+        sums[0] += low;
+        sums[1] += (pair as i32).wrapping_sub(low) >> 16;
+    }
+}
+
+/// Makes words of `steps` · [`STEP`] inputs of a block of channels. The second of these functions also adds them up.
+macro_rules! pack {
+    ($name:ident, $sum_0:literal, $sum_1:literal) => {
+        /// # Safety
+        ///
+        /// Four rows of weights, `stride` apart, have so many elements, not 0, and there is room for half as many words.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(weights: *const i8, stride: usize, words: *mut Words, steps: usize, sums: &mut PairSums) {
+            naked_asm!(
+                "add a5, a0, a1",
+                "add a6, a5, a1",
+                "add a7, a6, a1",
+                "lw t4, 0(a4)",
+                "lw t5, 4(a4)",
+                "1:",
+                ".irp input, 0, 1, 2, 3, 4, 5, 6, 7",
+                "lb t0, \\input(a0)",
+                "lb t1, \\input(a5)",
+                "lb t2, \\input(a6)",
+                "lb t3, \\input(a7)",
+                "slli t1, t1, 16",
+                "slli t3, t3, 16",
+                "add t0, t0, t1",
+                "add t2, t2, t3",
+                $sum_0,
+                $sum_1,
+                "sw t0, 8*\\input(a2)",
+                "sw t2, 8*\\input+4(a2)",
+                ".endr",
+                "addi a0, a0, {step}",
+                "addi a5, a5, {step}",
+                "addi a6, a6, {step}",
+                "addi a7, a7, {step}",
+                "addi a2, a2, 8*{step}",
+                "addi a3, a3, -1",
+                "bnez a3, 1b",
+                "sw t4, 0(a4)",
+                "sw t5, 4(a4)",
+                "ret",
+                step = const STEP,
+            )
         }
     };
-    let [(a, a_left), (b, b_left), (c, c_left), (d, d_left)] = weights.map(|row| row.as_chunks::<STEP>());
-    let mut steps = words.as_chunks_mut::<{ STEP / 2 }>().0.iter_mut();
-    for ((((a, b), c), d), words) in a.iter().zip(b).zip(c).zip(d).zip(steps.by_ref()) {
-        step(words, [a, b, c, d]);
-    }
-    if let Some(words) = steps.next() {
-        let padded = [a_left, b_left, c_left, d_left].map(|left| core::array::from_fn(|index| left.get(index).copied().unwrap_or(0)));
-        step(words, padded.each_ref());
-    }
-    let [low, high] = pairs.map(|pair| {
-        let low = i32::from(pair as i16);
-        [low, (pair.wrapping_sub(low as u32) as i32) >> 16]
-    });
-    [low[0], low[1], high[0], high[1]]
 }
+
+pack!(pack_i8, "", "");
+pack!(pack_and_sum, "add t4, t4, t0", "add t5, t5, t2");
+
+/// One row by a block of channels: what [`multiply`] leaves over.
+macro_rules! row {
+    ($name:ident, $type:ty, $load:literal) => {
+        /// # Safety
+        ///
+        /// The row, not empty and of whole [`STEP`]s, and four rows of as many weights, `stride` apart, are readable.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(
+            input: *const $type,
+            weights: *const i8,
+            stride: usize,
+            sums: &mut [i32; BLOCK],
+            input_end: *const $type,
+        ) {
+            naked_asm!(
+                ".option push",
+                ".option arch, +m",
+                "add a5, a1, a2",
+                "add a6, a5, a2",
+                "add a7, a6, a2",
+                "li t0, 0",
+                "li t1, 0",
+                "li t2, 0",
+                "li t3, 0",
+                "1:",
+                ".irp input, 0, 1, 2, 3, 4, 5, 6, 7",
+                concat!($load, " a2, \\input(a0)"),
+                "lb t4, \\input(a1)",
+                "lb t5, \\input(a5)",
+                "mul t4, t4, a2",
+                "lb t6, \\input(a6)",
+                "mul t5, t5, a2",
+                "add t0, t0, t4",
+                "lb t4, \\input(a7)",
+                "mul t6, t6, a2",
+                "add t1, t1, t5",
+                "mul t4, t4, a2",
+                "add t2, t2, t6",
+                "add t3, t3, t4",
+                ".endr",
+                "addi a0, a0, {step}",
+                "addi a1, a1, {step}",
+                "addi a5, a5, {step}",
+                "addi a6, a6, {step}",
+                "addi a7, a7, {step}",
+                "bne a0, a4, 1b",
+                "sw t0, 0(a3)",
+                "sw t1, 4(a3)",
+                "sw t2, 8(a3)",
+                "sw t3, 12(a3)",
+                "ret",
+                ".option pop",
+                step = const STEP,
+            )
+        }
+    };
+}
+
+row!(row_i8, i8, "lb");
+row!(row_u8, u8, "lbu");
 
 /// Adds to [`BLOCK`] rows of sums, for `blocks` blocks of channels, the products of the copied rows with the words of these channels.
 ///
