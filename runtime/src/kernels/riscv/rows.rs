@@ -3,6 +3,7 @@
 //! Where such a product is shifted right afterwards, the rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and
 //! only where the larger one is a multiple of the power of two do they give different results. Those elements go to the reference, one in
 //! some hundreds; so do those that saturate. What is out of the ordinary for a whole row goes there as a whole.
+#![allow(unsafe_code)]
 
 use crate::kernels::PerChannel;
 use crate::kernels::registers::{self, Core, EXP2, GELU, four};
@@ -33,7 +34,35 @@ impl Core for Rv32im {
 /// `⌊a · b / 2³²⌋`.
 #[inline(always)]
 fn high(a: i32, b: i32) -> i32 {
-    ((i64::from(a) * i64::from(b)) >> 32) as i32
+    let high: i32;
+    // A compiler that widens a factor outside of a loop does not find the instruction.
+    // SAFETY: arithmetic.
+    unsafe {
+        core::arch::asm!("mulh {high}, {a}, {b}", a = in(reg) a, b = in(reg) b, high = lateout(reg) high, options(pure, nomem, nostack));
+    }
+    high
+}
+
+/// The largest magnitude so far: few values in a row are larger than all before.
+#[derive(Clone, Copy, Default)]
+struct Largest {
+    magnitude: u32,
+}
+
+impl Largest {
+    /// Magnitudes are at most 2³⁰.
+    #[inline(always)]
+    fn see(&mut self, value: i32) {
+        if (value as u32).wrapping_add(self.magnitude) > 2 * self.magnitude {
+            self.magnitude = magnitude(value);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn magnitude(value: i32) -> u32 {
+    value.unsigned_abs()
 }
 
 /// `⌊value / 2^shift⌋`, for a value that is known to be `upper` or one less; `shift` is 1 to 31. None where that makes a difference.
@@ -96,6 +125,7 @@ pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: 
 }
 
 #[cold]
+#[inline(never)]
 fn add_one(out: i32, shift: u32, mut x: i16) -> i16 {
     requantize::add_residual(&[out; 16], 1, shift, core::slice::from_mut(&mut x), 1);
     x
@@ -140,15 +170,9 @@ pub(super) fn activate_tile(
 }
 
 #[cold]
+#[inline(never)]
 fn activate_one(x: i32, multiplier: i32) -> i16 {
     saturate_i16(Rv32im::multiply_high(registers::gelu(x), multiplier))
-}
-
-/// The steps of a row whose values lie between these two, which are on different sides of 0; none where all are 0.
-#[inline(always)]
-fn steps(least: i32, most: i32) -> Option<(i32, Steps)> {
-    let largest = most.unsigned_abs().max(least.unsigned_abs()).min(i32::MAX as u32) as i32;
-    (largest > 0).then(|| (largest, Steps::new(largest)))
 }
 
 /// See [`quantize_smoothed`](quantize::quantize_smoothed).
@@ -158,17 +182,15 @@ pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) 
         return quantize::quantize_smoothed(row, smoothing, out);
     };
     let fours = rows.as_chunks::<4>().0.iter().zip(smoothings.as_chunks::<4>().0);
-    let (mut least, mut most) = (0, 0);
+    let mut largest = Largest::default();
     for (row, smoothing) in fours.clone() {
-        four!(|row, smoothing| {
-            let value = i32::from(row) * i32::from(smoothing);
-            most = most.max(value);
-            least = least.min(value);
-        });
+        four!(|row, smoothing| largest.see(i32::from(row) * i32::from(smoothing)));
     }
-    match steps(least, most) {
+    let largest = largest.magnitude as i32;
+    let steps = Steps::new(largest);
+    match largest {
         // What one step of int8 is divided by, a power of two, is above 2⁸ then.
-        Some((largest, steps)) if len == out.len() && row.len() == len && smoothing.len() == len && steps.shift <= 13 => {
+        1.. if len == out.len() && row.len() == len && smoothing.len() == len && steps.shift <= 13 => {
             let shift = Steps::FRACTION_BITS - steps.shift;
             let half = (1 << (shift - 1)) + 1;
             for (out, (row, smoothing)) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
@@ -187,6 +209,7 @@ pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) 
 }
 
 #[cold]
+#[inline(never)]
 fn quantize_one(steps: Steps, value: i32) -> i8 {
     steps.quantize(value)
 }
@@ -197,17 +220,16 @@ pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
     if row.len() != out.len() || !left.is_empty() {
         return quantize::quantize_i16(row, out);
     }
-    let (mut least, mut most) = (0, 0);
+    let mut largest = Largest::default();
     for row in fours {
-        four!(|row| {
-            most = most.max(i32::from(row));
-            least = least.min(i32::from(row));
-        });
+        four!(|row| largest.see(i32::from(row)));
     }
-    let Some((largest, Steps { shift, reciprocal })) = steps(least << ROW_SHIFT, most << ROW_SHIFT) else {
+    let largest = (largest.magnitude << ROW_SHIFT).min(i32::MAX as u32) as i32;
+    if largest == 0 {
         out.fill(0);
         return 0;
-    };
+    }
+    let Steps { shift, reciprocal } = Steps::new(largest);
     // The larger of both neighbours is always right: a value of 16 bits that is not half-way between two steps is further from there than 2⁶, and
     // what is half-way is rounded up.
     let right = Steps::FRACTION_BITS - shift;
@@ -231,7 +253,7 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
     for (score, key) in fours.clone() {
         four!(|score, key| {
             if high(score << accumulator_shift, key) >= largest {
-                largest = largest.max(scale.score(score, key));
+                largest = larger(largest, scale, score, key);
             }
         });
     }
@@ -256,6 +278,13 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
 }
 
 #[cold]
+#[inline(never)]
+fn larger(largest: i32, scale: RowScale, score: i32, key: i32) -> i32 {
+    largest.max(scale.score(score, key))
+}
+
+#[cold]
+#[inline(never)]
 fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u8 {
     scale.probability(largest - scale.score(score, key))
 }
@@ -305,6 +334,7 @@ pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &
 }
 
 #[cold]
+#[inline(never)]
 fn normalize_one(mut x: i16, parameters: [i32; 2], normalizer: &Normalizer) -> i16 {
     layer_norm::normalize(core::slice::from_mut(&mut x), &[parameters], normalizer);
     x
