@@ -142,9 +142,10 @@ pub(super) fn activate_tile(
 ) {
     /// −8, where the table of GELU begins, with the fraction bits of an input.
     const LEAST: i32 = -8 << activation::ACTIVATION_INPUT_FRACTION_BITS;
-    // Up to which input the product with the multiplier stays inside of int16. For negative ones it does if the multiplier is below 2²⁵, GELU being above −0.17.
+    // Up to which input, at least, the product with the multiplier stays inside of int16: 7 · 2¹². That of a negative one does anyway if the
+    // multiplier is below 2²⁵, GELU being above −0.17.
     let largest = multiplier.iter().fold(1, |largest: u32, multiplier| largest.max(multiplier.unsigned_abs()));
-    let most = if largest < 1 << 25 { (32_000 << 20) / largest } else { 0 };
+    let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
     let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
     let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA)) && most > 0;
     for (tile, out) in tile.as_chunks::<16>().0.iter().zip(out.chunks_mut(stride.max(1))) {
@@ -293,8 +294,8 @@ fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u8 {
 pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
     let (fours, left) = row.as_chunks::<4>();
     let (mut sum, mut squares) = layer_norm::sums(left);
-    for &row in fours {
-        let [a, b, c, d] = row.map(i32::from);
+    for row in fours {
+        let [a, b, c, d] = four!(|row| i32::from(row));
         sum += a + b + c + d;
         // Two squares fit 32 bits.
         squares += i64::from((a * a) as u32 + (b * b) as u32) + i64::from((c * c) as u32 + (d * d) as u32);
