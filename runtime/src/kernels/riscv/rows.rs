@@ -244,13 +244,18 @@ pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
 /// See [`softmax_row`](crate::ops::softmax::softmax_row).
 pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
     let RowScale { multiplier, shift, accumulator_shift } = scale;
-    let (fours, left) = scores.as_chunks::<4>();
-    if !left.is_empty() || keys.len() != scores.len() || out.len() != scores.len() || !(4..=31).contains(&shift) {
+    if keys.len() != scores.len() || out.len() != scores.len() || !(4..=31).contains(&shift) {
         return registers::softmax_row::<Rv32im>(scores, keys, scale, out);
     }
-    let fours = fours.iter().zip(keys.as_chunks::<4>().0);
+    let (fours, left) = scores.as_chunks::<4>();
+    let (key_fours, keys_left) = keys.as_chunks::<4>();
+    let fours = fours.iter().zip(key_fours);
+    let left = left.iter().zip(keys_left);
     // Exactly; scores are rounded down, except where one may be the largest.
     let mut largest = i32::MIN;
+    for (&score, &key) in left.clone() {
+        largest = larger(largest, scale, score, key);
+    }
     for (score, key) in fours.clone() {
         four!(|score, key| {
             if high(score << accumulator_shift, key) >= largest {
@@ -262,18 +267,24 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
     let shift = shift as u32;
     let half = (1 << (shift - 1)) + 1;
     let mut sum = 0;
-    for (out, (score, key)) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+    let (out_fours, out_left) = out.as_chunks_mut::<4>();
+    for (out, (score, key)) in out_fours.iter_mut().zip(fours) {
         let p = four!(|score, key| {
             let distance = largest.wrapping_sub(high(score << accumulator_shift, key));
             let z = high(distance, multiplier).wrapping_add(half);
             if z << (32 - shift) == 0 {
                 probability(scale, largest, score, key)
             } else {
-                EXP2.get((z as u32 >> shift) as usize).copied().unwrap_or(0)
+                u32::from(EXP2[(z as u32 >> shift).min(4095) as usize])
             }
         });
-        *out = p;
-        four!(|p| sum += u32::from(p));
+        *out = four!(|p| p as u8);
+        four!(|p| sum += p);
+    }
+    for (out, (&score, &key)) in out_left.iter_mut().zip(left) {
+        let p = probability(scale, largest, score, key);
+        *out = p as u8;
+        sum += p;
     }
     sum
 }
@@ -286,8 +297,8 @@ fn larger(largest: i32, scale: RowScale, score: i32, key: i32) -> i32 {
 
 #[cold]
 #[inline(never)]
-fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u8 {
-    scale.probability(largest - scale.score(score, key))
+fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u32 {
+    scale.probability(largest - scale.score(score, key)).into()
 }
 
 /// See [`sums`](layer_norm::sums).
