@@ -6,9 +6,9 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 pub mod arm;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod registers;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
 mod rows;
@@ -168,9 +168,9 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(kernel_dsp)]
+    #[cfg(any(kernel_dsp, kernel_thumb2))]
     let vector = arm::available();
-    #[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+    #[cfg(not(any(target_arch = "x86_64", kernel_dsp, kernel_thumb2)))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
@@ -179,8 +179,8 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 #[cfg(target_arch = "x86_64")]
 pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 /// Names of the tables that are compiled in.
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+#[cfg(not(any(target_arch = "x86_64", kernel_dsp, kernel_thumb2)))]
 pub const COMPILED: &[&str] = &["scalar"];
