@@ -54,7 +54,7 @@ impl Core for Dsp {
 /// Four inputs of two rows, widened.
 type Group = [u32; 4];
 /// Inputs that are widened at a time, at most.
-const CHUNK: usize = 64;
+const CHUNK: usize = 96;
 /// Groups of a chunk: what [`multiply`] has unrolled.
 const GROUPS: usize = CHUNK / 4;
 /// Channels whose weights are widened at a time.
@@ -62,7 +62,7 @@ const CHANNELS: usize = 16;
 /// Scratch on the stack, in groups: the widened weights of 16 channels, and two rows; or, of a shorter chunk, up to eight rows.
 const SCRATCH: usize = (CHANNELS / 2 + 1) * GROUPS;
 const MOST_PAIRS: usize = 4;
-const SHORT_CHUNK: usize = 48;
+const SHORT_CHUNK: usize = 72;
 const _: () = assert!((CHANNELS / 2 + MOST_PAIRS) * SHORT_CHUNK / 4 <= SCRATCH);
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
