@@ -117,7 +117,8 @@ impl Bench<'_> {
         let input = QuantizedRows { values, scales, shifts, group_size };
         let block = m.min(BLOCK_ROWS) * TILE;
         let (acc, groups) = (take(&mut rest, block), take(&mut rest, if group_size < k { block } else { 0 }));
-        let shifts = LinearShifts { accumulator: accumulator_shift(k), output: 1 };
+        // Outputs of 16 bits.
+        let shifts = LinearShifts { accumulator: accumulator_shift(k), output: -12 };
         let linear = Linear { blob: &*blob, tiles, shifts };
         let mut unread = None;
         self.measure(name, m * n * k, |kernels| {

@@ -9,12 +9,25 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
+use super::{norm, rows, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::fixed_point::rounding_multiply_high;
 
 /// Runs where the compiler was told of the DSP extension: see `build.rs`.
-pub(super) static DSP: Kernels = table!("dsp", Dsp, matmul_i8, matmul_u8_i8);
+pub(super) static DSP: Kernels = Kernels {
+    scale_rows: tiles::scale_rows,
+    scale_accumulators: tiles::scale_accumulators,
+    requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
+    activate_tile: tiles::activate_tile,
+    quantize_smoothed: norm::quantize_smoothed,
+    quantize_i16: rows::quantize_i16,
+    softmax_row: rows::softmax_row,
+    layer_norm_sums: norm::layer_norm_sums,
+    layer_norm: norm::layer_norm,
+    ..table!("dsp", Dsp, matmul_i8, matmul_u8_i8)
+};
 
 struct Dsp;
 

@@ -3,8 +3,13 @@
 
 #[cfg(kernel_dsp)]
 mod dsp;
+mod instructions;
+#[cfg(kernel_dsp)]
+mod norm;
+mod rows;
 #[cfg(kernel_thumb2)]
 mod thumb2;
+mod tiles;
 
 use super::Kernels;
 

@@ -10,11 +10,20 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
+use super::{rows, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape, scalar};
 
 /// Runs on every Armv7-M: see `build.rs`.
-pub(super) static THUMB2: Kernels = table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8);
+pub(super) static THUMB2: Kernels = Kernels {
+    scale_rows: tiles::scale_rows,
+    scale_accumulators: tiles::scale_accumulators,
+    requantize: tiles::requantize,
+    activate_tile: tiles::activate_tile,
+    quantize_i16: rows::quantize_i16,
+    softmax_row: rows::softmax_row,
+    ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)
+};
 
 struct Thumb2;
 
