@@ -9,6 +9,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
+use super::instructions::architecture;
 use super::{norm, rows, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
@@ -67,7 +68,7 @@ impl Core for Dsp {
 /// Four inputs of two rows, widened.
 type Group = [u32; 4];
 /// Inputs that are widened at a time, at most.
-const CHUNK: usize = 96;
+const CHUNK: usize = 128;
 /// Groups of a chunk: what [`multiply`] has unrolled.
 const GROUPS: usize = CHUNK / 4;
 /// Channels whose weights are widened at a time.
@@ -178,6 +179,7 @@ macro_rules! widen {
             pairs: usize,
         ) {
             naked_asm!(
+        architecture!(),
                 "push {{r4-r11, lr}}",
                 "ldrd lr, r12, [sp, #36]",
                 "push {{r3}}",
@@ -301,6 +303,7 @@ struct Products {
 #[unsafe(naked)]
 unsafe extern "C" fn multiply(products: Products) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         // `absent_groups` becomes the place where the code for so many groups begins.
         "movs r4, #40",

@@ -29,4 +29,18 @@ macro_rules! multiply_high {
         )
     };
 }
-pub(super) use multiply_high;
+/// Has to stand before what is only in the DSP extension: the assembler that looks for a crate's symbols is not told of it by the name of
+/// an Armv8-M target.
+#[cfg(kernel_dsp)]
+macro_rules! architecture {
+    () => {
+        ".arch armv7e-m"
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! architecture {
+    () => {
+        ".arch armv7-m"
+    };
+}
+pub(super) use {architecture, multiply_high};

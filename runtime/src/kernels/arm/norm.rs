@@ -3,6 +3,7 @@
 
 use core::arch::naked_asm;
 
+use super::instructions::architecture;
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, Steps};
 
@@ -35,6 +36,7 @@ struct Sums {
 #[unsafe(naked)]
 unsafe extern "C" fn sums_asm(row: *const [i16; 8], eights: usize, sums: &mut Sums) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r10, lr}}",
         "mov r12, #0x00010001",
         "movs r3, #0",
@@ -101,6 +103,7 @@ impl Normalize {
 #[unsafe(naked)]
 unsafe extern "C" fn normalize_asm(row: *mut i16, parameters: *const [i32; 2], fours: usize, normalize: &Normalize) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r11}}",
         "mov r12, #-1",
@@ -166,6 +169,7 @@ pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) 
 #[unsafe(naked)]
 unsafe extern "C" fn magnitude_of_products(a: *const i16, b: *const i16, eights: usize) -> i32 {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "mvn r12, #0x80000000",
         "mov lr, #0x80000000",
@@ -237,6 +241,7 @@ unsafe extern "C" fn quantize_products(
     shift: u32,
 ) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldrd r9, r10, [sp, #36]",
         "mov r11, #{half}",

@@ -3,7 +3,7 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::multiply_high;
+use super::instructions::{architecture, multiply_high};
 use crate::kernels::registers::EXP2;
 use crate::ops::quantize as reference;
 use crate::ops::softmax::{self, RowScale};
@@ -101,6 +101,7 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
 #[unsafe(naked)]
 unsafe extern "C" fn scale_scores(scores: *mut i32, keys: *const i32, fours: usize, shift: u32) -> i32 {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "mov lr, #0xc0000000",
         "1:",
@@ -157,6 +158,7 @@ struct Exponents {
 #[unsafe(naked)]
 unsafe extern "C" fn exponentiate(scores: *const i32, out: *mut u8, fours: usize, exponents: &Exponents) -> u32 {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r12}}",
         "movs r3, #0",
@@ -201,14 +203,17 @@ pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
     // SAFETY: so many are there, and they are aligned.
     let of_eights = unsafe { magnitude_i16(row.as_ptr(), eights) };
     let largest = tail.iter().fold(of_eights, |largest, value| largest.max(value.unsigned_abs().into()));
-    let Some(steps) = Steps16::new(largest) else { return reference::quantize_i16(row, out) };
+    // The most negative value has no magnitude in int16.
+    if !(1..=32767).contains(&largest) {
+        return reference::quantize_i16(row, out);
+    }
+    let largest = (largest << reference::ROW_SHIFT) as i32;
+    let steps = reference::Steps::new(largest);
     // SAFETY: as above.
-    unsafe { quantize_i16_eights(row.as_ptr(), out.as_mut_ptr(), eights, &steps) };
-    let whole = largest << reference::ROW_SHIFT;
-    let steps = reference::Steps::new(whole as i32);
+    unsafe { quantize_i16_eights(row.as_ptr(), out.as_mut_ptr(), eights, &Steps16::from(steps)) };
     let tails = out.iter_mut().skip(8 * eights).zip(tail);
     tails.for_each(|(out, &value)| *out = steps.quantize(i32::from(value) << reference::ROW_SHIFT));
-    whole as i32
+    largest
 }
 
 /// `⌊(⌊value · reciprocal / 2¹⁶⌋ + half) / 2^shift⌋`, which is `⌊value · 127 / largest + 1/2⌋` exactly, as the reference is for int16.
@@ -222,12 +227,10 @@ struct Steps16 {
     shift: u32,
 }
 
-impl Steps16 {
-    /// For a largest magnitude that has a negative in int16, and is not 0.
-    fn new(largest: u32) -> Option<Self> {
-        let reference::Steps { shift, reciprocal } = reference::Steps::new((largest << reference::ROW_SHIFT) as i32);
+impl From<reference::Steps> for Steps16 {
+    fn from(reference::Steps { shift, reciprocal }: reference::Steps) -> Self {
         let shift = reference::Steps::FRACTION_BITS - shift;
-        (1..=32767).contains(&largest).then_some(Self { reciprocal, half: (1 << (shift - 1)) + 1, shift })
+        Self { reciprocal, half: (1 << (shift - 1)) + 1, shift }
     }
 }
 
@@ -240,6 +243,7 @@ impl Steps16 {
 #[unsafe(naked)]
 unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
     naked_asm!(
+        architecture!(),
         "push {{r4-r8, lr}}",
         // The largest and the least of even and of odd values.
         "ldr r2, [r0]",
@@ -287,6 +291,7 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
 #[unsafe(naked)]
 unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
     naked_asm!(
+        architecture!(),
         "push {{r4-r10, lr}}",
         // The magnitude so far, and twice that: what a value with the magnitude added must not pass.
         "movs r2, #0",
@@ -328,6 +333,7 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
 #[unsafe(naked)]
 unsafe extern "C" fn quantize_i16_eights(row: *const i16, out: *mut i8, eights: usize, steps: &Steps16) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r10}}",
         split_reciprocal!(),

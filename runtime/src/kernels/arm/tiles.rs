@@ -4,7 +4,7 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::multiply_high;
+use super::instructions::{architecture, multiply_high};
 use crate::kernels::PerChannel;
 use crate::kernels::registers::GELU;
 use crate::ops::tables::GELU_DELTA;
@@ -93,6 +93,7 @@ pub(super) fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
 #[unsafe(naked)]
 unsafe extern "C" fn scale_rows_asm(tile: *mut i32, scales: *const i32, shift: u32, rows: usize) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r8, lr}}",
         "1:",
         "ldr r8, [r1], #4",
@@ -135,6 +136,7 @@ unsafe extern "C" fn scale_accumulators_asm(
     rows: usize,
 ) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "1:",
         "ldr r12, [r1], #4",
@@ -211,6 +213,7 @@ unsafe extern "C" fn requantize_asm(
     rows: usize,
 ) -> usize {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "1:",
         "ldrb r12, [r1], #1",
@@ -275,6 +278,7 @@ unsafe extern "C" fn add_residual_asm(
     rows: usize,
 ) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldrd r12, lr, [sp, #36]",
         "mov r11, #0x00010001",
@@ -350,6 +354,7 @@ unsafe extern "C" fn gelu_asm(
     rows: usize,
 ) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         "ldrd lr, r12, [sp, #36]",
         "1:",
