@@ -1,6 +1,6 @@
 //! Sums of values weighted by probabilities, divided by the sum of the probabilities.
 
-use super::fixed_point::{rounding_multiply_high, saturate_i16};
+use super::fixed_point::{divide_high, rounding_multiply_high, saturate_i16};
 
 /// Divides weighted sums of int8 values by the sum of their u8 weights.
 #[derive(Clone, Copy, Debug)]
@@ -16,9 +16,9 @@ impl Divisor {
     pub fn new(sum: u32) -> Self {
         // The sum is brought to 2²³..2²⁴; a weighted sum is at most 127 times as large, and stays below 2³¹.
         let sum = sum.max(1);
-        let shift = sum.leading_zeros().saturating_sub(8);
-        let reciprocal = ((1u64 << 54) / u64::from(sum << shift).max(1)).min(i32::MAX as u64) as i32;
-        Self { shift, reciprocal }
+        let zeros = sum.leading_zeros();
+        let reciprocal = divide_high(1 << (22 + zeros.min(8)), sum << zeros).min(i32::MAX as u32) as i32;
+        Self { shift: zeros.saturating_sub(8), reciprocal }
     }
 
     /// `2²⁴ · weighted / sum`, below 2³¹ because a weighted average of int8 values is.

@@ -42,6 +42,30 @@ pub const fn scale_by_power_of_two(value: i32, shift: i32) -> i32 {
     }
 }
 
+/// `⌊high · 2³² / divisor⌋`, where `divisor` is 2³¹ at least and `high` less than it.
+///
+/// In two digits of 16 bits, each from a division of 32 bits: without an instruction for it, one of 64 bits is hundreds of others.
+#[inline(always)]
+pub const fn divide_high(high: u32, divisor: u32) -> u32 {
+    const fn digit(remainder: u32, divisor: u32) -> u32 {
+        // The highest bit is set already; said again, nothing has to be done for a divisor of 0.
+        let (first, second) = (divisor >> 16 | 1 << 15, divisor & 0xffff);
+        let (mut digit, mut rest) = (remainder / first, remainder % first);
+        // Too large by two at most, of which the second digit tells.
+        while digit > 0xffff || digit.wrapping_mul(second) > rest << 16 {
+            digit = digit.wrapping_sub(1);
+            rest = rest.wrapping_add(first);
+            if rest > 0xffff {
+                break;
+            }
+        }
+        digit
+    }
+    let first = digit(high, divisor);
+    let second = digit((high << 16).wrapping_sub(first.wrapping_mul(divisor)), divisor);
+    (first << 16).wrapping_add(second)
+}
+
 /// The left shift that brings a positive int32 into `2³⁰..2³¹`; 0 for 0.
 #[inline(always)]
 pub const fn normalizing_shift(value: i32) -> u32 {
@@ -89,6 +113,23 @@ mod tests {
         assert_eq!(scale_by_power_of_two(3, -40), i32::MAX);
         assert_eq!(scale_by_power_of_two(-3, 1), -1);
         assert_eq!(saturate_i16(i32::MIN), -32767);
+    }
+
+    #[test]
+    fn division_in_digits_equals_that_of_64_bits() {
+        let mut random = 1u32;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random
+        };
+        let ends = [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xffff_0000, u32::MAX - 1, u32::MAX];
+        for divisor in ends.into_iter().chain(core::iter::from_fn(|| Some(next() | 1 << 31)).take(1000)) {
+            for high in [0, 1, 127 << 23, 1 << 30, divisor / 2, divisor / 3, divisor - 0x1_0000, divisor - 1] {
+                assert_eq!(u64::from(divide_high(high, divisor)), (u64::from(high) << 32) / u64::from(divisor));
+            }
+        }
     }
 
     #[test]

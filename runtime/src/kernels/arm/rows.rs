@@ -45,6 +45,81 @@ macro_rules! split_reciprocal {
     };
 }
 
+/// Scales four scores, and is minus if one is larger than lr: seldom.
+macro_rules! scale_four {
+    () => {
+        concat!(
+            "ldmia r0, {{r4-r7}}
+            ldmia r1!, {{r8-r11}}
+            lsls r4, r3
+            lsls r5, r3
+            lsls r6, r3
+            lsls r7, r3\n",
+            multiply_high!("r4", "r4", "r8", "r8"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r9"),
+            "\n",
+            multiply_high!("r6", "r6", "r10", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r11", "r11"),
+            "
+            stmia r0!, {{r4-r7}}
+            sub r8, lr, r4
+            sub r9, lr, r5
+            sub r10, lr, r6
+            sub r11, lr, r7
+            orr r8, r9
+            orr r10, r11
+            orrs r8, r10",
+        )
+    };
+}
+
+/// The largest of r4 to r7 and lr.
+macro_rules! largest_of_four {
+    () => {
+        ".irp score, r4, r5, r6, r7
+        cmp \\score, lr
+        it gt
+        movgt lr, \\score
+        .endr"
+    };
+}
+
+/// Makes four scores probabilities.
+macro_rules! exponentiate_four {
+    () => {
+        concat!(
+            "ldmia r0!, {{r4-r7}}
+            sub r4, r8, r4
+            sub r5, r8, r5
+            sub r6, r8, r6
+            sub r7, r8, r7\n",
+            multiply_high!("r4", "r4", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r6", "r6", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r9", "r3", "r10"),
+            "
+            lsr r4, r11
+            lsr r5, r11
+            lsr r6, r11
+            lsr r7, r11
+            usat r4, #12, r4
+            usat r5, #12, r5
+            usat r6, #12, r6
+            usat r7, #12, r7
+            ldrb r4, [r12, r4]
+            ldrb r5, [r12, r5]
+            ldrb r6, [r12, r6]
+            ldrb r7, [r12, r7]\n",
+            add_bytes!(),
+        )
+    };
+}
+
 /// Stores the bytes r4 to r7, and adds them to lr; r3 is 0, or may be anything.
 #[cfg(kernel_dsp)]
 macro_rules! add_bytes {
@@ -65,30 +140,31 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
     if keys.len() != scores.len() || out.len() != scores.len() || scale.shift < 1 {
         return softmax::softmax_row(scores, keys, scale, out);
     }
-    let fours = scores.len() / 4;
-    let tail = 4 * fours;
     // No score is less.
     let mut largest = -1 << 30;
-    if fours > 0 {
+    let (fours, tail) = scores.as_chunks_mut::<4>();
+    let (_, tail_keys) = keys.as_chunks::<4>();
+    let (_, tail_out) = out.as_chunks_mut::<4>();
+    if !fours.is_empty() {
         // SAFETY: so many are there.
-        largest = unsafe { scale_scores(scores.as_mut_ptr(), keys.as_ptr(), fours, scale.accumulator_shift) };
+        largest = unsafe { scale_scores(fours.as_mut_ptr(), keys.as_ptr(), fours.len(), scale.accumulator_shift) };
     }
-    for (score, &key) in scores.iter_mut().zip(keys).skip(tail) {
+    for (score, &key) in tail.iter_mut().zip(tail_keys) {
         *score = scale.score(*score, key);
         largest = largest.max(*score);
     }
     let mut sum = 0;
-    if fours > 0 {
+    for (&mut score, out) in tail.iter_mut().zip(tail_out) {
+        *out = scale.probability(largest - score);
+        sum += u32::from(*out);
+    }
+    if !fours.is_empty() {
         // |score| < 2³⁰, so a distance is below 2³¹ and its product below 2³⁰: with the half of a step it stays positive.
         let shift = scale.shift.min(31) as u32;
         let exponents =
             Exponents { largest, multiplier: scale.multiplier, half: 1 << (shift - 1), shift, table: &EXP2 };
         // SAFETY: so many are there.
-        sum = unsafe { exponentiate(scores.as_ptr(), out.as_mut_ptr(), fours, &exponents) };
-    }
-    for (&score, out) in scores.iter().zip(out).skip(tail) {
-        *out = scale.probability(largest - score);
-        sum += u32::from(*out);
+        sum += unsafe { exponentiate(fours.as_ptr(), out.as_mut_ptr(), fours.len(), &exponents) };
     }
     sum
 }
@@ -97,46 +173,34 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
 ///
 /// # Safety
 ///
-/// `4 · fours` scores and keys, not 0, are there.
+/// `fours` of scores and keys, not 0, are there.
 #[unsafe(naked)]
-unsafe extern "C" fn scale_scores(scores: *mut i32, keys: *const i32, fours: usize, shift: u32) -> i32 {
+unsafe extern "C" fn scale_scores(scores: *mut [i32; 4], keys: *const i32, fours: usize, shift: u32) -> i32 {
     naked_asm!(
         architecture!(),
         "push {{r4-r11, lr}}",
         "mov lr, #0xc0000000",
+        // An odd four comes first.
+        "adds r2, #1",
+        "lsrs r2, r2, #1",
+        "bcc 3f",
         "1:",
-        "ldmia r0, {{r4-r7}}",
-        "ldmia r1!, {{r8-r11}}",
-        "lsls r4, r3",
-        "lsls r5, r3",
-        "lsls r6, r3",
-        "lsls r7, r3",
-        multiply_high!("r4", "r4", "r8", "r8"),
-        multiply_high!("r5", "r5", "r9", "r9"),
-        multiply_high!("r6", "r6", "r10", "r10"),
-        multiply_high!("r7", "r7", "r11", "r11"),
-        "stmia r0!, {{r4-r7}}",
-        // Whether one is larger: seldom.
-        "sub r8, lr, r4",
-        "sub r9, lr, r5",
-        "sub r10, lr, r6",
-        "sub r11, lr, r7",
-        "orr r8, r9",
-        "orr r10, r11",
-        "orrs r8, r10",
-        "bmi 3f",
-        "2:",
+        scale_four!(),
+        "bmi 5f",
+        "3:",
+        scale_four!(),
+        "bmi 6f",
+        "4:",
         "subs r2, #1",
         "bne 1b",
         "mov r0, lr",
         "pop {{r4-r11, pc}}",
-        "3:",
-        ".irp score, r4, r5, r6, r7",
-        "cmp \\score, lr",
-        "it gt",
-        "movgt lr, \\score",
-        ".endr",
-        "b 2b",
+        "5:",
+        largest_of_four!(),
+        "b 3b",
+        "6:",
+        largest_of_four!(),
+        "b 4b",
     )
 }
 
@@ -154,38 +218,23 @@ struct Exponents {
 ///
 /// # Safety
 ///
-/// `4 · fours` scores, not 0, and room for as many probabilities are there.
+/// `fours` of scores, not 0, and room for as many probabilities are there.
 #[unsafe(naked)]
-unsafe extern "C" fn exponentiate(scores: *const i32, out: *mut u8, fours: usize, exponents: &Exponents) -> u32 {
+unsafe extern "C" fn exponentiate(scores: *const [i32; 4], out: *mut u8, fours: usize, exponents: &Exponents) -> u32 {
     naked_asm!(
         architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r12}}",
         "movs r3, #0",
         "mov lr, #0",
+        // An odd four comes first.
+        "adds r2, #1",
+        "lsrs r2, r2, #1",
+        "bcc 2f",
         "1:",
-        "ldmia r0!, {{r4-r7}}",
-        "sub r4, r8, r4",
-        "sub r5, r8, r5",
-        "sub r6, r8, r6",
-        "sub r7, r8, r7",
-        multiply_high!("r4", "r4", "r9", "r3", "r10"),
-        multiply_high!("r5", "r5", "r9", "r3", "r10"),
-        multiply_high!("r6", "r6", "r9", "r3", "r10"),
-        multiply_high!("r7", "r7", "r9", "r3", "r10"),
-        "lsr r4, r11",
-        "lsr r5, r11",
-        "lsr r6, r11",
-        "lsr r7, r11",
-        "usat r4, #12, r4",
-        "usat r5, #12, r5",
-        "usat r6, #12, r6",
-        "usat r7, #12, r7",
-        "ldrb r4, [r12, r4]",
-        "ldrb r5, [r12, r5]",
-        "ldrb r6, [r12, r6]",
-        "ldrb r7, [r12, r7]",
-        add_bytes!(),
+        exponentiate_four!(),
+        "2:",
+        exponentiate_four!(),
         "subs r2, #1",
         "bne 1b",
         "mov r0, lr",
@@ -195,14 +244,14 @@ unsafe extern "C" fn exponentiate(scores: *const i32, out: *mut u8, fours: usize
 
 /// See [`quantize_i16`](reference::quantize_i16).
 pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
-    let eights = row.len() / 8;
-    if row.len() != out.len() || !row.as_ptr().addr().is_multiple_of(4) || eights == 0 {
+    let sixteens = row.len() / 16;
+    if row.len() != out.len() || !row.as_ptr().addr().is_multiple_of(4) || sixteens == 0 {
         return reference::quantize_i16(row, out);
     }
-    let tail = row.get(8 * eights..).unwrap_or_default();
+    let tail = row.get(16 * sixteens..).unwrap_or_default();
     // SAFETY: so many are there, and they are aligned.
-    let of_eights = unsafe { magnitude_i16(row.as_ptr(), eights) };
-    let largest = tail.iter().fold(of_eights, |largest, value| largest.max(value.unsigned_abs().into()));
+    let of_sixteens = unsafe { magnitude_i16(row.as_ptr(), sixteens) };
+    let largest = tail.iter().fold(of_sixteens, |largest, value| largest.max(value.unsigned_abs().into()));
     // The most negative value has no magnitude in int16.
     if !(1..=32767).contains(&largest) {
         return reference::quantize_i16(row, out);
@@ -210,8 +259,8 @@ pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
     let largest = (largest << reference::ROW_SHIFT) as i32;
     let steps = reference::Steps::new(largest);
     // SAFETY: as above.
-    unsafe { quantize_i16_eights(row.as_ptr(), out.as_mut_ptr(), eights, &Steps16::from(steps)) };
-    let tails = out.iter_mut().skip(8 * eights).zip(tail);
+    unsafe { quantize_i16_sixteens(row.as_ptr(), out.as_mut_ptr(), sixteens, &Steps16::from(steps)) };
+    let tails = out.iter_mut().skip(16 * sixteens).zip(tail);
     tails.for_each(|(out, &value)| *out = steps.quantize(i32::from(value) << reference::ROW_SHIFT));
     largest
 }
@@ -234,14 +283,14 @@ impl From<reference::Steps> for Steps16 {
     }
 }
 
-/// The largest magnitude of some eights of int16.
+/// The largest magnitude of some sixteens of int16.
 ///
 /// # Safety
 ///
-/// `8 · eights`, not 0, are readable from a multiple of 4 on.
+/// `16 · sixteens`, not 0, are readable from a multiple of 4 on.
 #[cfg(kernel_dsp)]
 #[unsafe(naked)]
-unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
+unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
     naked_asm!(
         architecture!(),
         "push {{r4-r8, lr}}",
@@ -249,6 +298,7 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
         "ldr r2, [r0]",
         "mov r3, r2",
         "1:",
+        ".rept 2",
         "ldmia r0!, {{r4-r7}}",
         "ssub16 r12, r4, r5",
         "sel r8, r4, r5",
@@ -264,6 +314,7 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
         "sel r2, r8, r2",
         "ssub16 r12, r3, r4",
         "sel r3, r4, r3",
+        ".endr",
         "subs r1, #1",
         "bne 1b",
         "sxth r0, r2",
@@ -282,21 +333,21 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
     )
 }
 
-/// The largest magnitude of some eights of int16.
+/// The largest magnitude of some sixteens of int16.
 ///
 /// # Safety
 ///
-/// `8 · eights`, not 0, are readable.
+/// `16 · sixteens`, not 0, are readable.
 #[cfg(kernel_thumb2)]
 #[unsafe(naked)]
-unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
+unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
     naked_asm!(
         architecture!(),
         "push {{r4-r10, lr}}",
         // The magnitude so far, and twice that: what a value with the magnitude added must not pass.
         "movs r2, #0",
         "movs r3, #0",
-        "lsls r1, r1, #1",
+        "lsls r1, r1, #2",
         "1:",
         ".irp value, r4, r5, r6, r7",
         "ldrsh \\value, [r0], #2",
@@ -325,20 +376,20 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, eights: usize) -> u32 {
     )
 }
 
-/// Quantises some eights of int16.
+/// Quantises some sixteens of int16.
 ///
 /// # Safety
 ///
-/// `8 · eights`, not 0, are readable from a multiple of 4 on, and there is room for as many.
+/// `16 · sixteens`, not 0, are readable from a multiple of 4 on, and there is room for as many.
 #[unsafe(naked)]
-unsafe extern "C" fn quantize_i16_eights(row: *const i16, out: *mut i8, eights: usize, steps: &Steps16) {
+unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixteens: usize, steps: &Steps16) {
     naked_asm!(
         architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r10}}",
         split_reciprocal!(),
         "1:",
-        ".rept 2",
+        ".rept 4",
         divide_four!(),
         "asr r4, r10",
         "asr r5, r10",
