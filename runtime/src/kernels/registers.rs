@@ -35,6 +35,8 @@ macro_rules! four {
         $result
     }};
 }
+#[allow(unused_imports)] // Not every core has rows of its own.
+pub(super) use four;
 
 /// `value · 2^−shift`, rounded; `shift` is 1 to 31.
 #[inline(always)]
@@ -141,7 +143,7 @@ pub(super) static GELU: [[i32; 2]; 512] = {
 
 /// GELU of x, 24 fraction bits.
 #[inline(always)]
-fn gelu(x: i32) -> i32 {
+pub(super) fn gelu(x: i32) -> i32 {
     let step = ((x >> 7).clamp(-256, 255) + 256) as usize;
     let x = x.clamp(-(1 << 19), (1 << 19) - 1);
     // The index is below 512.
