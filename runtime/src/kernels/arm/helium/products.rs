@@ -47,19 +47,17 @@ struct Panel<T> {
     out_end: *mut i32,
 }
 
-/// Adds the products of pairs of rows with a panel to their sums. `$type` is that of the factors, `$skip` what leads from one block of a
+/// The products of pairs of rows with a panel. `$type` is that of the factors, `$begin` how the sums begin, `$skip` what leads from one block of a
 /// panel to the next.
 macro_rules! panel {
-    ($name:ident, $element:ty, $type:literal, $skip:literal) => {
-        /// See [`panel`].
-        ///
-        /// # Safety
-        ///
-        /// All rows, sums and weights that `panel` tells of are there, at multiples of 4.
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name(panel: Panel<$element>) {
-            naked_asm!(
-                ".cpu cortex-m55",
+    ($name:ident, $element:ty, $type:literal, [$($begin:literal),*], $skip:literal) => {
+        assembly! {
+            /// See [`panel`].
+            ///
+            /// # Safety
+            ///
+            /// All rows, sums and weights that `panel` tells of are there, at multiples of 4.
+            fn $name(panel: Panel<$element>) {
                 "push {{r4-r11, lr}}",
                 "vpush {{d8-d15}}",
                 "ldr r5, [sp, #100]",
@@ -91,8 +89,7 @@ macro_rules! panel {
                 ".endm",
                 // Two rows.
                 "1:",
-                "ldm r9, {{r0, r2, r4, r6}}",
-                "ldm r11, {{r8, r10, r12, lr}}",
+                $($begin,)*
                 // The panel, and to the code where as many units are left as there are.
                 "ldmia.w sp, {{r1, r7, pc}}",
                 ".p2align 2",
@@ -119,14 +116,14 @@ macro_rules! panel {
                 "pop {{r4-r11, pc}}",
                 ".purgem unit",
                 ".purgem products",
-            )
+            }
         }
     };
 }
 
-panel!(panel_i8, i8, "s8", "");
-panel!(panel_u8, u8, "u8", "");
-panel!(panel_of_tile, i8, "s8", "add.w r1, r1, #768");
+panel!(panel_i8, i8, "s8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
+panel!(panel_u8, u8, "u8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
+panel!(panel_of_tile, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "add.w r1, r1, #768");
 
 /// Bytes of code of a unit, and of two with what leads to the next block.
 const UNIT_CODE: usize = 20 * 4;
@@ -135,15 +132,13 @@ const BLOCK_CODE: usize = 2 * UNIT_CODE + 4;
 /// Makes a panel of rows that lie `stride` apart: `units · 32` inputs, each with `$offset` added.
 macro_rules! pack {
     ($name:ident, $($offset:literal),*) => {
-        /// See [`panel`].
-        ///
-        /// # Safety
-        ///
-        /// Four rows have so many inputs, and the panel has room for them; all lie at multiples of 4.
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name(rows: *const i8, stride: usize, units: usize, panel: *mut i8) {
-            naked_asm!(
-                ".cpu cortex-m55",
+        assembly! {
+            /// See [`panel`].
+            ///
+            /// # Safety
+            ///
+            /// Four rows have so many inputs, and the panel has room for them; all lie at multiples of 4.
+            fn $name(rows: *const i8, stride: usize, units: usize, panel: *mut i8) {
                 "push {{r4-r6, lr}}",
                 "vpush {{d8-d15}}",
                 "adds r4, r0, r1",
@@ -169,7 +164,7 @@ macro_rules! pack {
                 "2:",
                 "vpop {{d8-d15}}",
                 "pop {{r4-r6, pc}}",
-            )
+            }
         }
     };
 }
@@ -187,25 +182,36 @@ pack!(
     "vadd.i8 q7, q7, r1"
 );
 
-/// Copies `vectors` vectors of 16 weights, not 0, with 128 added to each.
-///
-/// # Safety
-///
-/// Both places have so many.
-#[unsafe(naked)]
-unsafe extern "C" fn raise(weights: *const i8, out: *mut i8, vectors: usize) {
-    naked_asm!(
-                ".cpu cortex-m55",
+assembly! {
+    /// Copies a panel of a tile, `blocks` blocks of it, with 128 added to each weight.
+    ///
+    /// # Safety
+    ///
+    /// The tile has so many, and there is room for them; both lie at multiples of 4.
+    fn raise(panel: *const i8, blocks: usize, out: *mut i8) {
         "push {{r4, lr}}",
+        "vpush {{d8-d15}}",
         "movs r4, #128",
-        "dls lr, r2",
+        "wls lr, r1, 2f",
         "1:",
-        "vldrb.8 q0, [r0], #16",
+        ".rept 2",
+        "vldmia r0!, {{d0-d15}}",
         "vadd.i8 q0, q0, r4",
-        "vstrb.8 q0, [r1], #16",
+        "vadd.i8 q1, q1, r4",
+        "vadd.i8 q2, q2, r4",
+        "vadd.i8 q3, q3, r4",
+        "vadd.i8 q4, q4, r4",
+        "vadd.i8 q5, q5, r4",
+        "vadd.i8 q6, q6, r4",
+        "vadd.i8 q7, q7, r4",
+        "vstmia r2!, {{d0-d15}}",
+        ".endr",
+        "add.w r0, r0, #768",
         "le lr, 1b",
+        "2:",
+        "vpop {{d8-d15}}",
         "pop {{r4, pc}}",
-    )
+    }
 }
 
 /// The products of one row with four channels. `$places` finds their weights from r1, which lie at `$w0` to `$w3`; `$times` vectors are multiplied
@@ -216,15 +222,13 @@ macro_rules! dot {
         [$($place:literal),*], $begin:literal, $times:literal, [$w0:literal, $w1:literal, $w2:literal, $w3:literal], [$($end:literal),*],
         $row:literal, $raise:literal, [$($lower:literal),*]
     ) => {
-        /// See [`dot`].
-        ///
-        /// # Safety
-        ///
-        /// The row has `count` elements, or blocks of them, and so has each channel.
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name(row: *const $element, weights: $weights, count: usize, sums: &mut [i32; CHANNELS]) {
-            naked_asm!(
-                ".cpu cortex-m55",
+        assembly! {
+            /// See [`dot`].
+            ///
+            /// # Safety
+            ///
+            /// The row has `count` elements, or blocks of them, and so has each channel.
+            fn $name(row: *const $element, weights: $weights, count: usize, sums: &mut [i32; CHANNELS]) {
                 "push {{r4-r11, lr}}",
                 $($place,)*
                 "clrm {{r4, r6, r8, r10, r12}}",
@@ -252,7 +256,7 @@ macro_rules! dot {
                 $($lower,)*
                 "stm r3, {{r4, r6, r8, r10}}",
                 "pop {{r4-r11, pc}}",
-            )
+            }
         }
     };
 }
@@ -311,7 +315,7 @@ trait Element: Copy {
     const DOT: unsafe extern "C" fn(*const Self, &[*const i8; CHANNELS], usize, &mut [i32; CHANNELS]);
     const DOT_OF_TILE: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; CHANNELS]);
 
-    /// What every product of a row with a panel is too small by.
+    /// What the products of a row with packed panels are too small by.
     fn offset(row: &[Self]) -> i32;
 }
 
@@ -368,10 +372,7 @@ impl Weights {
                 }
                 Self::Tiles(first, stride) => {
                     let panel = Self::panel_of_tile(first, stride, channel).add(begin * TILE_CHANNELS);
-                    for block in 0..k / BLOCK {
-                        let out = scratch.add(block * CHANNELS * BLOCK);
-                        raise(panel.add(block * TILE_CHANNELS * BLOCK), out, CHANNELS * BLOCK / 16);
-                    }
+                    raise(panel, k / BLOCK, scratch);
                 }
             }
         }
@@ -382,7 +383,13 @@ impl Weights {
     /// # Safety
     ///
     /// The row and `last + 1` channels have `begin + k` elements; tiles have whole blocks of them, and begin is 0.
-    unsafe fn dot<T: Element>(self, row: *const T, [channel, last]: [usize; 2], begin: usize, k: usize) -> [i32; CHANNELS] {
+    unsafe fn dot<T: Element>(
+        self,
+        row: *const T,
+        [channel, last]: [usize; 2],
+        begin: usize,
+        k: usize,
+    ) -> [i32; CHANNELS] {
         let mut sums = [0; CHANNELS];
         // SAFETY: the caller's promise.
         unsafe {
@@ -417,24 +424,6 @@ impl<T: Element> Product<T> {
         let whole = [m & !1, n & !(CHANNELS - 1), k & !(UNIT - 1)];
         let whole = if is_aligned && !whole.contains(&0) { whole } else { [0; 3] };
         Self { shape: *shape, input: input.as_ptr(), weights, whole }
-    }
-
-    /// Begins the sums of some columns: with what the products of a row with panels are too small by.
-    fn begin(&self, input: &[T], columns: usize, sums: &mut [i32]) {
-        let MatmulShape { m, input_stride, out_stride, .. } = self.shape;
-        let [rows, channels, k] = self.whole;
-        if T::PANEL_OF_TILE.is_some() && out_stride == columns {
-            // All at once, because it is 0.
-            sums.iter_mut().take(m * columns).for_each(|sum| *sum = 0);
-            return;
-        }
-        for (row, sums) in sums.chunks_mut(out_stride.max(1)).take(m).enumerate() {
-            let input = input.get(row * input_stride..).and_then(|row| row.get(..k)).unwrap_or_default();
-            let whole = if row < rows { channels.min(columns) } else { 0 };
-            let offset = T::offset(input);
-            sums.iter_mut().take(whole).for_each(|sum| *sum = offset);
-            sums.iter_mut().take(columns).skip(whole).for_each(|sum| *sum = 0);
-        }
     }
 
     /// Where the first sum of a channel is.
@@ -485,7 +474,30 @@ impl<T: Element> Product<T> {
         }
     }
 
-    /// Adds all products to the sums.
+    /// Begins the sums to which products with packed panels are added: with what these are too small by.
+    ///
+    /// # Safety
+    ///
+    /// See [`multiply`](Self::multiply).
+    unsafe fn begin(&self, out: *mut i32) {
+        let [rows, channels, k] = self.whole;
+        for row in 0..rows {
+            // SAFETY: the caller's promise.
+            let input = unsafe { core::slice::from_raw_parts(self.input.add(row * self.shape.input_stride), k) };
+            let offset = T::offset(input);
+            for channel in (0..channels).step_by(CHANNELS) {
+                // SAFETY: as above.
+                unsafe {
+                    self.sums(out, channel)
+                        .add(row * self.shape.out_stride)
+                        .cast::<[i32; CHANNELS]>()
+                        .write([offset; CHANNELS])
+                };
+            }
+        }
+    }
+
+    /// All sums of products.
     ///
     /// # Safety
     ///
@@ -502,23 +514,30 @@ impl<T: Element> Product<T> {
                     unsafe { multiply(panel) };
                 }
             }
-            _ if rows > 0 => self.pack_and_multiply(out),
-            _ => {}
+            _ => {
+                // SAFETY: the caller's promise.
+                unsafe { self.begin(out) };
+                self.pack_and_multiply(out);
+            }
         }
         if self.whole == [m, n, k] {
             return;
         }
         for row in 0..m {
             for channel in (0..n).step_by(CHANNELS) {
-                let begin = if row < rows && channel < channels { whole } else { 0 };
-                if begin < k {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let input = self.input.add(row * input_stride);
-                        let products = self.weights.dot(input, [channel, n - 1], begin, k - begin);
-                        let sums = self.sums(out, channel).add(row * out_stride);
-                        let sums = core::slice::from_raw_parts_mut(sums, CHANNELS.min(n - channel));
-                        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum = sum.wrapping_add(product));
+                let is_begun = row < rows && channel < channels;
+                let begin = if is_begun { whole } else { 0 };
+                if is_begun && begin == k {
+                    continue;
+                }
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let input = self.input.add(row * input_stride);
+                    let products = self.weights.dot(input, [channel, n - 1], begin, k - begin);
+                    let sums = self.sums(out, channel).add(row * out_stride);
+                    for (index, product) in products.into_iter().enumerate().take(n - channel) {
+                        let sum = sums.add(index);
+                        sum.write(if is_begun { sum.read().wrapping_add(product) } else { product });
                     }
                 }
             }
@@ -531,7 +550,6 @@ fn matmul<T: Element>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut
         return;
     }
     let product = Product::new(shape, input, Weights::Rows(weight.as_ptr(), shape.weight_stride));
-    product.begin(input, shape.n, out);
     // SAFETY: `fits` has looked.
     unsafe { product.multiply(out.as_mut_ptr()) };
 }
@@ -543,9 +561,6 @@ fn matmul_packed<T: Element>(shape: &MatmulShape, input: &[T], weight: &[i8], ou
         return;
     }
     let product = Product::new(shape, input, Weights::Tiles(weight.as_ptr(), shape.weight_stride));
-    for tile in 0..shape.n / TILE_CHANNELS {
-        product.begin(input, TILE_CHANNELS, out.get_mut(tile * shape.out_tile_stride..).unwrap_or_default());
-    }
     // SAFETY: `fits_packed` has looked, and tiles are whole blocks.
     unsafe { product.multiply(out.as_mut_ptr()) };
 }
