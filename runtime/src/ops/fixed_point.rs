@@ -48,6 +48,35 @@ pub const fn normalizing_shift(value: i32) -> u32 {
     if value <= 0 { 0 } else { value.leading_zeros() - 1 }
 }
 
+/// `⌊high · 2³² / divisor⌋`, for a divisor of 32 bits, the highest set, and a `high` below it: two digits of 16 bits with one division of 32 bits
+/// each, because a core that divides in hardware calls a long loop for 64.
+///
+/// Source: Knuth, The Art of Computer Programming, volume 2, 4.3.1, algorithm D.
+#[inline(always)]
+pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
+    let leading = divisor >> 16;
+    let mut rest = high;
+    let mut quotient = 0;
+    let mut digits = 0;
+    while digits < 2 {
+        // At most two too large, which what is left tells.
+        let mut digit = rest / leading;
+        if digit > 0xffff {
+            digit = 0xffff;
+        }
+        // rest · 2¹⁶ − digit · divisor, which is between −2 and 1 divisors.
+        let mut left = ((rest as u64) << 16).wrapping_sub(digit as u64 * divisor as u64);
+        while left >> 63 != 0 {
+            digit -= 1;
+            left = left.wrapping_add(divisor as u64);
+        }
+        rest = left as u32;
+        quotient = quotient << 16 | digit;
+        digits += 1;
+    }
+    quotient
+}
+
 /// The left shift that keeps any sum of `k` products of int8 values (−127..=127) below 2³¹.
 ///
 /// Accumulators are shifted by it before they are multiplied, so that the high half keeps their low bits.
@@ -89,6 +118,16 @@ mod tests {
         assert_eq!(scale_by_power_of_two(3, -40), i32::MAX);
         assert_eq!(scale_by_power_of_two(-3, 1), -1);
         assert_eq!(saturate_i16(i32::MIN), -32767);
+    }
+
+    #[test]
+    fn division_is_that_of_64_bits() {
+        for divisor in [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xabcd_ef01, u32::MAX - 1, u32::MAX] {
+            for high in [0, 1, 0xffff, 0x1_0000, 127 << 23, 1 << 30, divisor / 3, divisor - 2, divisor - 1] {
+                let exact = (u64::from(high) << 32) / u64::from(divisor);
+                assert_eq!(u64::from(divide_high(high, divisor)), exact, "{high} / {divisor}");
+            }
+        }
     }
 
     #[test]
