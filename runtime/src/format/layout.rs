@@ -33,7 +33,7 @@ impl WeightLayout {
         match self {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
-            Self::Helium64 => 2,
+            Self::Helium64 => 3,
         }
     }
 
@@ -51,20 +51,20 @@ impl WeightLayout {
         }
     }
 
-    /// Whether an `[n, k]` tensor can have this layout.
-    pub const fn fits(self, n: usize, k: usize) -> bool {
+    /// Inputs that lie together, before the next ones of all output channels of a tile; `None` where all do.
+    pub const fn group(self) -> Option<usize> {
         match self {
-            Self::RowMajor => true,
-            _ => n.is_multiple_of(TILE_CHANNELS) && k.is_multiple_of(self.inputs()),
+            Self::RowMajor => None,
+            Self::Vnni16x4 => Some(4),
+            Self::Helium64 => Some(64),
         }
     }
 
-    /// Inputs that lie together: a tile can be read from any multiple of them on.
-    pub const fn inputs(self) -> usize {
-        match self {
-            Self::RowMajor => 1,
-            Self::Vnni16x4 => 4,
-            Self::Helium64 => 64,
+    /// Whether an `[n, k]` tensor can have this layout.
+    pub const fn fits(self, n: usize, k: usize) -> bool {
+        match self.group() {
+            None => true,
+            Some(group) => n.is_multiple_of(TILE_CHANNELS) && k.is_multiple_of(group),
         }
     }
 
