@@ -8,8 +8,10 @@ use crate::ops::softmax::RowScale;
 
 #[cfg(any(kernel_dsp, kernel_helium))]
 pub mod arm;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+pub mod riscv;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
 mod rows;
 #[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
@@ -170,7 +172,14 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
     let vector = x86_64::available();
     #[cfg(any(kernel_dsp, kernel_helium))]
     let vector = arm::available();
-    #[cfg(not(any(target_arch = "x86_64", kernel_dsp, kernel_helium)))]
+    #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+    let vector = riscv::available();
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        kernel_dsp,
+        kernel_helium,
+        all(target_arch = "riscv32", target_feature = "m")
+    )))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
@@ -182,5 +191,13 @@ pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 #[cfg(any(kernel_dsp, kernel_helium))]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", kernel_dsp, kernel_helium)))]
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+pub const COMPILED: &[&str] = riscv::COMPILED;
+/// Names of the tables that are compiled in.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    kernel_dsp,
+    kernel_helium,
+    all(target_arch = "riscv32", target_feature = "m")
+)))]
 pub const COMPILED: &[&str] = &["scalar"];
