@@ -71,7 +71,7 @@ pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
             left = left.wrapping_add(divisor as u64);
         }
         rest = left as u32;
-        quotient = quotient << 16 | digit;
+        quotient = (quotient << 16) | digit;
         digits += 1;
     }
     quotient

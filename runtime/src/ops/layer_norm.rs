@@ -31,10 +31,10 @@ fn inverse_square_root(value: u64) -> (i32, u32) {
     // bits, but for 3 − v y², whose 33rd is taken apart.
     let mut y = (1 << 30) + v.wrapping_neg() / 3;
     for _ in 0..5 {
-        let y_squared = (u64::from(y) * u64::from(y) >> 31) as u32;
-        let factor = (3 << 31) - (u64::from(v) * u64::from(y_squared) >> 30);
+        let y_squared = ((u64::from(y) * u64::from(y)) >> 31) as u32;
+        let factor = (3 << 31) - ((u64::from(v) * u64::from(y_squared)) >> 30);
         let high = if factor >> 32 == 0 { 0 } else { y };
-        y = high + (u64::from(y) * u64::from(factor as u32) >> 32) as u32;
+        y = high + ((u64::from(y) * u64::from(factor as u32)) >> 32) as u32;
     }
     (y.min(i32::MAX as u32) as i32, e)
 }
