@@ -48,30 +48,26 @@ pub const fn normalizing_shift(value: i32) -> u32 {
     if value <= 0 { 0 } else { value.leading_zeros() - 1 }
 }
 
-/// `⌊high · 2³² / divisor⌋`, for a divisor of 32 bits, the highest set, and a `high` below it: two digits of 16 bits with one division of 32 bits
-/// each, because a core that divides in hardware calls a long loop for 64.
+/// `⌊high · 2³² / divisor⌋`, for a divisor of 32 bits, the highest set, and a `high` below it: two digits of 16 bits, since few small
+/// cores divide 64 bits.
 ///
 /// Source: Knuth, The Art of Computer Programming, volume 2, 4.3.1, algorithm D.
 #[inline(always)]
 pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
-    let leading = divisor >> 16;
-    let mut rest = high;
+    let (upper, lower) = (divisor >> 16, divisor & 0xffff);
+    let mut remainder = high;
     let mut quotient = 0;
     let mut digits = 0;
     while digits < 2 {
-        // At most two too large, which what is left tells.
-        let mut digit = rest / leading;
-        if digit > 0xffff {
-            digit = 0xffff;
-        }
-        // rest · 2¹⁶ − digit · divisor, which is between −2 and 1 divisors.
-        let mut left = ((rest as u64) << 16).wrapping_sub(digit as u64 * divisor as u64);
-        while left >> 63 != 0 {
+        // At most two too large.
+        let mut digit = remainder / upper;
+        let mut left = remainder - digit * upper;
+        while left < 1 << 16 && (digit > 0xffff || digit * lower > left << 16) {
             digit -= 1;
-            left = left.wrapping_add(divisor as u64);
+            left += upper;
         }
-        rest = left as u32;
-        quotient = (quotient << 16) | digit;
+        remainder = (remainder << 16).wrapping_sub(digit.wrapping_mul(divisor));
+        quotient = (quotient << 16) + digit;
         digits += 1;
     }
     quotient
@@ -122,8 +118,10 @@ mod tests {
 
     #[test]
     fn division_is_that_of_64_bits() {
-        for divisor in [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xabcd_ef01, u32::MAX - 1, u32::MAX] {
-            for high in [0, 1, 0xffff, 0x1_0000, 127 << 23, 1 << 30, divisor / 3, divisor - 2, divisor - 1] {
+        let ends = [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xfffe_0001, 127 << 25, u32::MAX];
+        let many = (0..200_000u32).map(|i| (1 << 31) | i.wrapping_mul(2_654_435_761));
+        for divisor in ends.into_iter().chain(many) {
+            for high in [0, 0x1_0000, 127 << 23, 1 << 30, divisor - 1] {
                 let exact = (u64::from(high) << 32) / u64::from(divisor);
                 assert_eq!(u64::from(divide_high(high, divisor)), exact, "{high} / {divisor}");
             }
