@@ -16,9 +16,9 @@ impl Divisor {
     pub fn new(sum: u32) -> Self {
         // The sum is brought to 2²³..2²⁴; a weighted sum is at most 127 times as large, and stays below 2³¹.
         let sum = sum.max(1);
-        let zeros = sum.leading_zeros();
-        let reciprocal = divide_high(1 << (22 + zeros.min(8)), sum << zeros).min(i32::MAX as u32) as i32;
-        Self { shift: zeros.saturating_sub(8), reciprocal }
+        let shift = sum.leading_zeros().saturating_sub(8);
+        let reciprocal = divide_high(1 << 30, sum << sum.leading_zeros()).min(i32::MAX as u32) as i32;
+        Self { shift, reciprocal }
     }
 
     /// `2²⁴ · weighted / sum`, below 2³¹ because a weighted average of int8 values is.

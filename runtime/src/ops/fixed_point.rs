@@ -42,34 +42,36 @@ pub const fn scale_by_power_of_two(value: i32, shift: i32) -> i32 {
     }
 }
 
-/// `⌊high · 2³² / divisor⌋`, where `divisor` is 2³¹ at least and `high` less than it.
-///
-/// In two digits of 16 bits, each from a division of 32 bits: without an instruction for it, one of 64 bits is hundreds of others.
-#[inline(always)]
-pub const fn divide_high(high: u32, divisor: u32) -> u32 {
-    const fn digit(remainder: u32, divisor: u32) -> u32 {
-        // The highest bit is set already; said again, nothing has to be done for a divisor of 0.
-        let (first, second) = (divisor >> 16 | 1 << 15, divisor & 0xffff);
-        let (mut digit, mut rest) = (remainder / first, remainder % first);
-        // Too large by two at most, of which the second digit tells.
-        while digit > 0xffff || digit.wrapping_mul(second) > rest << 16 {
-            digit = digit.wrapping_sub(1);
-            rest = rest.wrapping_add(first);
-            if rest > 0xffff {
-                break;
-            }
-        }
-        digit
-    }
-    let first = digit(high, divisor);
-    let second = digit((high << 16).wrapping_sub(first.wrapping_mul(divisor)), divisor);
-    (first << 16).wrapping_add(second)
-}
-
 /// The left shift that brings a positive int32 into `2³⁰..2³¹`; 0 for 0.
 #[inline(always)]
 pub const fn normalizing_shift(value: i32) -> u32 {
     if value <= 0 { 0 } else { value.leading_zeros() - 1 }
+}
+
+/// `⌊high · 2³² / divisor⌋`, for a divisor of 32 bits, the highest set, and a `high` below it: two digits of 16 bits, since few small
+/// cores divide 64 bits.
+///
+/// Source: Knuth, The Art of Computer Programming, volume 2, 4.3.1, algorithm D.
+#[inline(always)]
+pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
+    // Its highest bit, said again, so that nothing has to be done for a divisor of 0.
+    let (upper, lower) = (divisor >> 16 | 1 << 15, divisor & 0xffff);
+    let mut remainder = high;
+    let mut quotient = 0;
+    let mut digits = 0;
+    while digits < 2 {
+        // At most two too large.
+        let mut digit = remainder / upper;
+        let mut left = remainder - digit * upper;
+        while left < 1 << 16 && (digit > 0xffff || digit * lower > left << 16) {
+            digit -= 1;
+            left += upper;
+        }
+        remainder = (remainder << 16).wrapping_sub(digit.wrapping_mul(divisor));
+        quotient = (quotient << 16) + digit;
+        digits += 1;
+    }
+    quotient
 }
 
 /// The left shift that keeps any sum of `k` products of int8 values (−127..=127) below 2³¹.
@@ -116,18 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn division_in_digits_equals_that_of_64_bits() {
-        let mut random = 1u32;
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            random
-        };
-        let ends = [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xffff_0000, u32::MAX - 1, u32::MAX];
-        for divisor in ends.into_iter().chain(core::iter::from_fn(|| Some(next() | 1 << 31)).take(1000)) {
-            for high in [0, 1, 127 << 23, 1 << 30, divisor / 2, divisor / 3, divisor - 0x1_0000, divisor - 1] {
-                assert_eq!(u64::from(divide_high(high, divisor)), (u64::from(high) << 32) / u64::from(divisor));
+    fn division_is_that_of_64_bits() {
+        let ends = [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xfffe_0001, 127 << 25, u32::MAX];
+        let many = (0..200_000u32).map(|i| (1 << 31) | i.wrapping_mul(2_654_435_761));
+        for divisor in ends.into_iter().chain(many) {
+            for high in [0, 0x1_0000, 127 << 23, 1 << 30, divisor - 1] {
+                let exact = (u64::from(high) << 32) / u64::from(divisor);
+                assert_eq!(u64::from(divide_high(high, divisor)), exact, "{high} / {divisor}");
             }
         }
     }

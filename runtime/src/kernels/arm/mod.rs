@@ -3,12 +3,17 @@
 
 #[cfg(kernel_dsp)]
 mod dsp;
+#[cfg(kernel_helium)]
+mod helium;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod instructions;
 #[cfg(kernel_dsp)]
 mod norm;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod rows;
 #[cfg(kernel_thumb2)]
 mod thumb2;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod tiles;
 
 use super::Kernels;
@@ -19,10 +24,15 @@ pub(super) const COMPILED: &[&str] = &["dsp", "scalar"];
 /// Names of the tables that are compiled in.
 #[cfg(kernel_thumb2)]
 pub(super) const COMPILED: &[&str] = &["thumb2", "scalar"];
+/// Names of the tables that are compiled in.
+#[cfg(kernel_helium)]
+pub(super) const COMPILED: &[&str] = &["helium", "scalar"];
 
 pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(kernel_dsp)]
     return core::iter::once(&dsp::DSP);
     #[cfg(kernel_thumb2)]
     return core::iter::once(&thumb2::THUMB2);
+    #[cfg(kernel_helium)]
+    return core::iter::once(&helium::HELIUM);
 }
