@@ -69,7 +69,6 @@ fn finishes<const W: usize, const E: usize>(board: &mut Board<W, E>) {
     start(&mut device).unwrap();
     upload(&mut device, new()).unwrap();
     let active = start(&mut device).unwrap().unwrap();
-    drop(device);
     assert!(board.bytes(active) == new());
 }
 
@@ -119,7 +118,6 @@ fn a_fallback_survives_a_cut_at_every_operation() {
             device.begin(&offer([new(), bad()][record % 2])).unwrap();
         }
         assert_eq!(upload(&mut device, bad()), Ok(Verdict::Switched { slot: 1 }));
-        drop(device);
         failed += cut_everywhere(&board, falls_back, check);
 
         // The new model has stopped the device, after the record that it was begun: the next start finds that.
@@ -167,7 +165,6 @@ fn after_a_cut_an_upload_goes_on_where_it_stopped() {
     let sent = 3 * 4096 + 1000;
     assert_eq!(device.begin(&offer(new())).unwrap().next_offset, 0);
     device.write(0, &new()[..sent]).unwrap();
-    drop(device);
     let mut device = board.safe();
     start(&mut device).unwrap();
     assert_eq!(device.status().upload, Some((3 * 4096, new().len() as u32)));

@@ -59,7 +59,6 @@ fn a_host_that_missed_the_verdict_may_ask_again() {
     let mut device = board.safe();
     assert_eq!(device.begin(&offer(new())), Ok(Resume { next_offset: new().len() as u32 }));
     assert_eq!(device.finish(), Ok(Verdict::Switched { slot: 1 }));
-    drop(device);
     assert_eq!(board.started(), Some(new()));
 }
 
@@ -81,7 +80,6 @@ fn a_model_that_stops_the_device_is_not_tried_again() {
     let mut device = board.safe();
     let stopped = std::panic::AssertUnwindSafe(|| device.start(|_| std::panic::resume_unwind(Box::new("a reset"))));
     std::panic::catch_unwind(stopped).unwrap_err();
-    drop(device);
     assert_eq!(board.started(), Some(old()));
     // It may be uploaded again.
     assert_eq!(updated(&mut board, new()), Ok(Verdict::Switched { slot: 1 }));
@@ -117,7 +115,6 @@ fn what_cannot_be_accepted_is_refused_before_anything_is_erased() {
         assert_eq!(device.write(0, &[0; 8]), Err(StoreError::NotBegun));
         assert_eq!(device.finish(), Err(StoreError::NotBegun));
     }
-    drop(device);
     assert!(board.memory == before);
 }
 
@@ -152,7 +149,6 @@ fn a_model_damaged_on_its_way_is_refused_and_the_next_upload_begins_anew() {
         device.write(0, &damaged).unwrap();
         assert_eq!(device.finish(), Err(refusal), "byte {at}");
     }
-    drop(device);
     assert_eq!(board.started(), Some(old()));
     assert_eq!(updated(&mut board, new()), Ok(Verdict::Switched { slot: 1 }));
 }
@@ -200,7 +196,6 @@ fn an_older_model_is_refused_by_its_counter_also_where_the_offer_tells_another()
     device.begin(&Offer { rollback_counter: 8, ..offer(&older) }).unwrap();
     device.write(0, &older).unwrap();
     assert_eq!(device.finish(), refusal.map(|_: Verdict| Verdict::AlreadyInUse));
-    drop(device);
     assert_eq!(board.safe().status().min_rollback_counter, 7);
     assert_eq!(updated(&mut board, &counted(7)), Ok(Verdict::AlreadyInUse));
     assert_eq!(updated(&mut board, &counted(9)), Ok(Verdict::Switched { slot: 0 }));
