@@ -8,7 +8,7 @@
 use crate::kernels::PerChannel;
 use crate::kernels::registers::{self, Core, EXP2, GELU, four};
 use crate::ops::activation;
-use crate::ops::fixed_point::saturate_i16;
+use crate::ops::fixed_point::{saturate_i16, scale_by_power_of_two};
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, ROW_SHIFT, Steps};
 use crate::ops::requantize;
@@ -99,9 +99,31 @@ pub(super) fn requantize(
                     });
                 }
             }
+            left @ -15..=-1 if is_small => {
+                let left = left.unsigned_abs();
+                let limit = (1 << 30) >> left;
+                for (tile, (bias, multiplier)) in tile.as_chunks_mut::<4>().0.iter_mut().zip(parameters()) {
+                    let sum = *tile;
+                    *tile = four!(|sum, bias, multiplier| {
+                        let value = Rv32im::multiply_high(sum, multiplier);
+                        // Small enough for the shift, and for the bias behind it.
+                        if value.wrapping_add(limit) as u32 <= 2 * limit as u32 {
+                            (value << left) + bias
+                        } else {
+                            shift_left_one(value, left, bias)
+                        }
+                    });
+                }
+            }
             _ => requantize::requantize(tile, &[shift], output_shift, bias, multiplier),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
+    scale_by_power_of_two(value, -(left as i32)).saturating_add(bias)
 }
 
 /// See [`add_residual`](requantize::add_residual).

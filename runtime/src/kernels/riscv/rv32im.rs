@@ -176,7 +176,9 @@ fn blocks<T: Input>(
             let (from, from_stride) = if begin == 0 { (start.as_ptr(), 0) } else { (out.cast_const(), stride) };
             // SAFETY: `padded / 2` words have been written for each block of channels, `start` has a sum for each channel, and `fits` has
             // vouched for those of the output.
-            unsafe { multiply(copies, words.as_ptr().cast(), out, stride, channels / BLOCK, padded, from, from_stride) };
+            unsafe {
+                multiply(copies, words.as_ptr().cast(), out, stride, channels / BLOCK, padded, from, from_stride)
+            };
         }
     }
 }
@@ -353,7 +355,7 @@ macro_rules! pack {
                 "add a2, a2, a6",
                 // The next block begins a row behind the last of this one.
                 "sub t1, t1, a0",
-                "slli t6, a3, 4",
+                "slli t6, a3, {step_bits}",
                 "add a0, a0, t1",
                 "add a0, a0, a1",
                 "sub a0, a0, t6",
@@ -364,6 +366,7 @@ macro_rules! pack {
                 "addi sp, sp, 16",
                 "ret",
                 step = const STEP,
+                step_bits = const STEP.ilog2(),
             )
         }
     };
