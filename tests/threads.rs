@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mbert::built_in::BuiltIn;
-use mbert_runtime::encoder::threads::Threads;
+use mbert_runtime::encoder::Encoded;
+use mbert_runtime::encoder::threads::{Sequence, Threads};
 use mbert_runtime::error::ForwardError;
 use mbert_runtime::kernels::{Kernels, available};
 use mbert_runtime::model::Model;
@@ -67,6 +68,36 @@ fn any_number_of_threads_shows_the_same_rows_in_the_same_order() {
             }
         }
     }
+}
+
+#[test]
+fn sequences_of_a_batch_get_the_bits_that_they_get_alone() {
+    let kernels = Kernels::native();
+    let blob = BuiltIn::Tiny.blob(kernels.weight_layout).unwrap();
+    let model = Model::open(&blob[..]).unwrap();
+    let all = [16, 1, 33, 16, 2, 9, 16].map(|tokens| ids(&model, tokens));
+    let types = vec![0; 33];
+    let sequences: Vec<_> =
+        all.iter().map(|ids| Sequence { input_ids: ids, token_type_ids: &types[..ids.len()] }).collect();
+    let mut memory = vec![0; memory_bytes(model.config(), 33)];
+    let mut pipeline = Pipeline::new(&model, kernels, &mut memory).unwrap();
+    let expected: Vec<_> = sequences
+        .iter()
+        .enumerate()
+        .map(|(number, sequence)| {
+            pipeline.set_ids(sequence.input_ids, sequence.token_type_ids).unwrap();
+            (number, pipeline.forward(&mut ()).unwrap().last_hidden_state().to_vec())
+        })
+        .collect();
+    for count in [1, 2, 3, 10] {
+        let state = |number, encoded: Encoded<'_, &[u8]>| (number, encoded.last_hidden_state().to_vec());
+        let found = threads(count).batch(&model, kernels, &sequences, state).unwrap();
+        assert!(found == expected, "{count} threads");
+        assert!(threads(count).batch(&model, kernels, &[], state).unwrap().is_empty());
+    }
+    let empty = Sequence { input_ids: &[], token_type_ids: &[] };
+    let refused = threads(2).batch(&model, kernels, &[sequences[0], empty], |_, _| ()).unwrap_err();
+    assert_eq!(refused, ForwardError::EmptySequence);
 }
 
 /// A memory that fails from some view on.

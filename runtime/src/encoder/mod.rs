@@ -14,6 +14,7 @@ use share::Share;
 use workspace::{Rows, Workspace};
 
 mod attention;
+mod batch;
 pub mod embeddings;
 mod feed_forward;
 pub(crate) mod norm;

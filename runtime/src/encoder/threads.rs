@@ -118,6 +118,58 @@ impl Threads {
     }
 }
 
+/// A sequence of a batch: ids and token types, of the same number.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// Token ids.
+    pub input_ids: &'a [u32],
+    /// Token types.
+    pub token_type_ids: &'a [u8],
+}
+
+impl Threads {
+    /// Runs many sequences, of any lengths, through the encoder: those of one thread [together](Forward::run_together). `take` gets each
+    /// with its number, on the thread that ran it; what it returns comes in the order of the sequences.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Forward::new`] and [`Forward::step`], for any of the sequences.
+    pub fn batch<S: Storage + Send + Sync, R: Send>(
+        &self,
+        model: &Model<S>,
+        kernels: &'static Kernels,
+        sequences: &[Sequence<'_>],
+        take: impl Fn(usize, Encoded<'_, S>) -> R + Sync,
+    ) -> Result<Vec<R>, ForwardError> {
+        let run = |numbers: core::ops::Range<usize>| -> Result<Vec<R>, ForwardError> {
+            let sequences = sequences.get(numbers.clone()).unwrap_or_default();
+            let bytes = |sequence: &Sequence<'_>| Workspace::bytes(model.config(), sequence.input_ids.len());
+            let mut memories: Vec<Vec<u8>> = sequences.iter().map(|sequence| std::vec![0; bytes(sequence)]).collect();
+            let forwards = sequences.iter().zip(&mut memories).map(|(sequence, memory)| {
+                let Sequence { input_ids, token_type_ids } = *sequence;
+                let workspace = Workspace::new(memory, model.config(), input_ids.len())?;
+                Forward::new(model, kernels, input_ids, token_type_ids, workspace)
+            });
+            let mut forwards: Vec<_> = forwards.collect::<Result<_, _>>()?;
+            Forward::run_together(&mut forwards)?;
+            let finished = forwards.into_iter().zip(numbers);
+            finished.map(|(forward, number)| forward.finish(&mut ()).map(|encoded| take(number, encoded))).collect()
+        };
+        let count = self.count.get();
+        let begin = |index: usize| sequences.len() * index / count;
+        let run = &run;
+        std::thread::scope(|scope| {
+            let others: Vec<_> =
+                (1..count).map(|index| scope.spawn(move || run(begin(index)..begin(index + 1)))).collect();
+            let mut results = run(0..begin(1))?;
+            for other in others {
+                results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(results)
+        })
+    }
+}
+
 /// What the threads of one sequence share.
 #[derive(Debug)]
 struct Table {
