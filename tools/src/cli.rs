@@ -131,11 +131,12 @@ pub struct Target {
 
 impl Target {
     /// Every target there is; each layout has one.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self { name: "portable", about: "Row-major, read everywhere", layout: WeightLayout::RowMajor },
         Self { name: "x86-64-avx512vnni", about: "x86-64 with AVX-512 VNNI", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avxvnni", about: "x86-64 with AVX-VNNI: the same", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium64 },
     ];
 }
 
