@@ -325,9 +325,6 @@ pub struct CompareArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub threads: ThreadArgs,
     /// The checkpoint that the model was converted from: a directory, or small or tiny. Without a model, it is converted in memory.
     #[arg(long, value_name = "CHECKPOINT")]
     pub checkpoint: Files,

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
-use mbert_runtime::encoder::threads::Threads;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
@@ -97,7 +96,7 @@ pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let progress = ProgressBar::new(sequences.len() as u64);
-    let comparison = compare(&model, kernels, args.threads.threads(), &checkpoint, &sequences, &progress)?;
+    let comparison = compare(&model, kernels, &checkpoint, &sequences, &progress)?;
     progress.finish_and_clear();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&comparison)?)?;
@@ -122,7 +121,6 @@ pub fn run(args: &CompareArgs, out: &mut impl Write) -> Result<ExitCode> {
 pub fn compare(
     model: &Model<&[u8]>,
     kernels: &'static Kernels,
-    mut threads: Threads,
     checkpoint: &Checkpoint,
     sequences: &[Ids],
     progress: &ProgressBar,
@@ -145,7 +143,7 @@ pub fn compare(
         let float = reference.forward(&sequence.input_ids, &sequence.token_type_ids).with_context(context)?;
         pipeline.set_ids(&sequence.input_ids, &sequence.token_type_ids).with_context(context)?;
         let mut ours = HiddenStates::new(model);
-        let mut encoded = pipeline.forward_on(&mut threads, &mut ours).with_context(context)?;
+        let mut encoded = pipeline.forward(&mut ours).with_context(context)?;
         let seq_len = sequence.input_ids.len();
         tokens += seq_len;
         for (layer, ((sum, min), (ours, float))) in
