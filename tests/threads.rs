@@ -76,7 +76,7 @@ fn sequences_of_a_batch_get_the_bits_that_they_get_alone() {
     let blob = BuiltIn::Tiny.blob(kernels.weight_layout).unwrap();
     let model = Model::open(&blob[..]).unwrap();
     let all = [16, 1, 33, 16, 2, 9, 16].map(|tokens| ids(&model, tokens));
-    let types = vec![0; 33];
+    let types = [0; 33];
     let sequences: Vec<_> =
         all.iter().map(|ids| Sequence { input_ids: ids, token_type_ids: &types[..ids.len()] }).collect();
     let mut memory = vec![0; memory_bytes(model.config(), 33)];
