@@ -103,6 +103,8 @@ impl Threads {
         });
         let mut recordings = Vec::new();
         std::thread::scope(|scope| {
+            // Nor does a thread that cannot be made.
+            let _leaves = Leaves(&table);
             let first = members.next();
             let others: Vec<_> = members.map(|member| scope.spawn(member)).collect();
             recordings.extend(first.map(|member| member()));
