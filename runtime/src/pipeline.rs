@@ -24,6 +24,8 @@
 use core::fmt;
 
 use crate::config::BertConfig;
+#[cfg(feature = "threads")]
+use crate::encoder::threads::Threads;
 use crate::encoder::{Encoded, Forward, workspace::Workspace};
 use crate::error::{FormatError, ForwardError};
 use crate::heads::top_k::{TokenLogit, TopK};
@@ -263,6 +265,25 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     /// See [`start`](Self::start).
     pub fn forward(&mut self, observer: &mut impl Observer) -> Result<Encoded<'_, S>, PipelineError> {
         Ok(self.start()?.finish(observer)?)
+    }
+
+    /// Runs the sequence at hand through the encoder on several threads, with the same bits.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start).
+    #[cfg(feature = "threads")]
+    pub fn forward_on(
+        &mut self,
+        threads: &mut Threads,
+        observer: &mut impl Observer,
+    ) -> Result<Encoded<'_, S>, PipelineError>
+    where
+        S: Send + Sync,
+    {
+        let (ids, types, memory) = divide(self.memory, self.seq_len);
+        let workspace = Workspace::new(memory, self.model.config(), self.seq_len)?;
+        Ok(threads.forward(self.model, self.kernels, (ids, types), workspace, observer)?)
     }
 
     /// Positions of the mask tokens of the sequence at hand, as many as `positions` has room for; returns how many there are.

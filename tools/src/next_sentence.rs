@@ -25,7 +25,7 @@ pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
     let mut trace = TraceHash::default();
     pipeline.encode(&args.text, Some(&args.pair))?;
-    let logits = pipeline.forward(&mut trace)?.next_sentence(&mut trace)?;
+    let logits = pipeline.forward_on(&mut args.threads.threads(), &mut trace)?.next_sentence(&mut trace)?;
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
 
     let [is_next, is_not_next] = logits.map(logit_to_f64);

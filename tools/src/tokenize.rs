@@ -24,6 +24,7 @@ pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
     let special = &model.manifest().tokenizer;
     let mut memory = model_file::memory(&model, if args.trace_hash { usize::MAX } else { 1 });
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
+    let mut threads = args.threads.threads();
     let mut line = Vec::new();
     let mut input = std::io::stdin().lock();
     for number in 1.. {
@@ -48,7 +49,7 @@ pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
         let trace = if args.trace_hash {
             let mut trace = TraceHash::default();
             pipeline.encode(text, None).with_context(|| format!("line {number}"))?;
-            pipeline.forward(&mut trace).with_context(|| format!("line {number}"))?;
+            pipeline.forward_on(&mut threads, &mut trace).with_context(|| format!("line {number}"))?;
             Some(hex(&trace.finish()))
         } else {
             None

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod bench;
 mod built_in;
 mod eval;
 mod no_room;
