@@ -98,6 +98,10 @@ pub enum Target {
     /// x86-64 with AVX-512 VNNI.
     #[value(name = "x86-64-avx512vnni")]
     X86_64Avx512vnni,
+    /// AArch64 with dot products.
+    Aarch64Dotprod,
+    /// AArch64 with int8 matrix products.
+    Aarch64I8mm,
 }
 
 impl Target {
@@ -105,7 +109,8 @@ impl Target {
     pub fn layout(self) -> WeightLayout {
         match self {
             Self::Portable => WeightLayout::RowMajor,
-            Self::X86_64Avx512vnni => WeightLayout::Vnni16x4,
+            Self::X86_64Avx512vnni | Self::Aarch64Dotprod => WeightLayout::Vnni16x4,
+            Self::Aarch64I8mm => WeightLayout::I8mm16x8,
         }
     }
 }

@@ -4,8 +4,9 @@
 //! |-------------|---------------------------------------------------------------------------------------|
 //! | `RowMajor`  | `[N][K]`                                                                              |
 //! | `Vnni16x4`  | `[N / 16][K / 4][16][4]`: 16 output channels × 4 inputs fill one 512-bit register     |
+//! | `I8mm16x8`  | `[N / 16][K / 8][16][8]`: 2 output channels × 8 inputs fill one 128-bit register      |
 //!
-//! `Vnni16x4` needs N to be a multiple of 16 and K of 4; a tensor that is not stays row-major.
+//! A packed tensor's N is a multiple of 16, and its K of the 4 or 8 inputs that lie side by side; one that is not stays row-major.
 
 /// Output channels that are computed together; a packed layout keeps that many in one block.
 pub const TILE_CHANNELS: usize = 16;
@@ -17,19 +18,22 @@ pub enum WeightLayout {
     /// As PyTorch stores it. Every kernel reads it.
     #[default]
     RowMajor,
-    /// For x86-64 with AVX-512 VNNI.
+    /// For x86-64 with AVX-512 VNNI, and for AArch64 with dot products.
     Vnni16x4,
+    /// For AArch64 with int8 matrix products.
+    I8mm16x8,
 }
 
 impl WeightLayout {
     /// Every layout there is.
-    pub const ALL: [Self; 2] = [Self::RowMajor, Self::Vnni16x4];
+    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::I8mm16x8];
 
     /// The code in a section entry.
     pub const fn code(self) -> u8 {
         match self {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
+            Self::I8mm16x8 => 2,
         }
     }
 
@@ -43,14 +47,24 @@ impl WeightLayout {
         match self {
             Self::RowMajor => "row-major",
             Self::Vnni16x4 => "vnni16x4",
+            Self::I8mm16x8 => "i8mm16x8",
+        }
+    }
+
+    /// Inputs that lie side by side, before those of the next output channel; `None` where all do.
+    pub const fn group(self) -> Option<usize> {
+        match self {
+            Self::RowMajor => None,
+            Self::Vnni16x4 => Some(4),
+            Self::I8mm16x8 => Some(8),
         }
     }
 
     /// Whether an `[n, k]` tensor can have this layout.
     pub const fn fits(self, n: usize, k: usize) -> bool {
-        match self {
-            Self::RowMajor => true,
-            Self::Vnni16x4 => n.is_multiple_of(16) && k.is_multiple_of(4),
+        match self.group() {
+            None => true,
+            Some(group) => n.is_multiple_of(TILE_CHANNELS) && k.is_multiple_of(group),
         }
     }
 
@@ -61,25 +75,32 @@ impl WeightLayout {
                 let out = out.iter_mut().skip(row * k).take(k);
                 out.zip(values.iter().chain(core::iter::repeat(&0))).for_each(|(out, &value)| *out = value);
             }
-            Self::Vnni16x4 => {
-                let tile = out.get_mut(row / 16 * 16 * k..).unwrap_or_default();
-                let (groups, rest) = values.as_chunks::<4>();
-                let last = core::array::from_fn(|index| rest.get(index).copied().unwrap_or(0));
-                let groups = groups.iter().copied().chain(core::iter::once(last)).chain(core::iter::repeat([0; 4]));
-                for (out, group) in tile.as_chunks_mut::<64>().0.iter_mut().zip(groups).take(k / 4) {
-                    let out = out.as_chunks_mut::<4>().0.iter_mut().skip(row % 16).take(1);
-                    out.for_each(|out| *out = group);
-                }
-            }
+            Self::Vnni16x4 => pack_row_in_groups::<4>(row, values, out, k),
+            Self::I8mm16x8 => pack_row_in_groups::<8>(row, values, out, k),
         }
     }
 
     /// Where element `[row, column]` of a tensor with `k` columns lies.
     pub const fn index(self, row: usize, column: usize, k: usize) -> usize {
-        match self {
-            Self::RowMajor => row * k + column,
-            Self::Vnni16x4 => (row / 16) * 16 * k + (column / 4) * 64 + (row % 16) * 4 + column % 4,
+        match self.group() {
+            None => row * k + column,
+            Some(group) => {
+                let (tile, row) = (row / TILE_CHANNELS, row % TILE_CHANNELS);
+                (tile * k + column / group * group) * TILE_CHANNELS + row * group + column % group
+            }
         }
+    }
+}
+
+/// [`WeightLayout::pack_row`] of a layout in which G inputs lie side by side.
+fn pack_row_in_groups<const G: usize>(row: usize, values: &[i8], out: &mut [i8], k: usize) {
+    let tile = out.get_mut(row / TILE_CHANNELS * TILE_CHANNELS * k..).unwrap_or_default();
+    let (groups, rest) = values.as_chunks::<G>();
+    let last = core::array::from_fn(|index| rest.get(index).copied().unwrap_or(0));
+    let groups = groups.iter().copied().chain(core::iter::once(last)).chain(core::iter::repeat([0; G]));
+    for (out, group) in tile.chunks_exact_mut(TILE_CHANNELS * G).zip(groups).take(k / G) {
+        let out = out.as_chunks_mut::<G>().0.iter_mut().skip(row % TILE_CHANNELS).take(1);
+        out.for_each(|out| *out = group);
     }
 }
 
@@ -106,12 +127,14 @@ mod tests {
     #[test]
     fn packing_is_undone_by_unpacking() {
         let input: [i8; 32 * 8] = core::array::from_fn(|i| (i * 7) as i8);
-        let (mut packed, mut back) = ([0i8; 256], [0i8; 256]);
-        repack(WeightLayout::RowMajor, &input, WeightLayout::Vnni16x4, &mut packed, 8);
-        repack(WeightLayout::Vnni16x4, &packed, WeightLayout::RowMajor, &mut back, 8);
-        assert_eq!(input, back);
-        assert_ne!(input, packed);
-        assert_eq!(packed[4..8], input[8..12]);
+        for (layout, group) in [(WeightLayout::Vnni16x4, 4), (WeightLayout::I8mm16x8, 8)] {
+            let (mut packed, mut back) = ([0i8; 256], [0i8; 256]);
+            repack(WeightLayout::RowMajor, &input, layout, &mut packed, 8);
+            repack(layout, &packed, WeightLayout::RowMajor, &mut back, 8);
+            assert_eq!(input, back);
+            // The first inputs of the second channel.
+            assert_eq!(packed[group..][..group], input[8..][..group]);
+        }
     }
 
     #[test]

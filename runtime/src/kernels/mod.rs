@@ -6,8 +6,12 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub mod aarch64;
 #[cfg(kernel_dsp)]
 pub mod arm;
+#[cfg(any(target_arch = "aarch64", target_feature = "simd128"))]
+mod four;
 #[cfg(kernel_dsp)]
 mod registers;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
@@ -54,7 +58,7 @@ impl MatmulShape {
     }
 
     /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
@@ -90,7 +94,10 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
-pub(crate) const PACKS: bool = cfg!(target_arch = "x86_64");
+pub(crate) const PACKS: bool = cfg!(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod"))
+));
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -109,7 +116,8 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of the inputs on
+    /// that lie side by side.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
@@ -168,9 +176,11 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    let vector = aarch64::available();
     #[cfg(kernel_dsp)]
     let vector = arm::available();
-    #[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+    #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), kernel_dsp)))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
@@ -178,9 +188,12 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
 #[cfg(target_arch = "x86_64")]
 pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
+/// Names of the tables that are compiled in, whether or not this CPU can run them.
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub const COMPILED: &[&str] = aarch64::COMPILED;
 /// Names of the tables that are compiled in.
 #[cfg(kernel_dsp)]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), kernel_dsp)))]
 pub const COMPILED: &[&str] = &["scalar"];

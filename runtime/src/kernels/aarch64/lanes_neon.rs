@@ -1,0 +1,297 @@
+//! Sixteen int32 in four registers of NEON.
+#![allow(unsafe_code)]
+
+use core::arch::aarch64::*;
+
+use crate::kernels::four::four;
+use crate::ops::tables::EXP2_U8;
+
+/// Sixteen int32.
+pub(super) type Lanes = [int32x4_t; 4];
+
+/// Thirty-two bytes.
+pub(super) type Bytes = [uint8x16_t; 2];
+
+/// A table of 256 steps: the low and the high bytes of its entries.
+pub(super) struct Table {
+    low: [u8; 256],
+    high: [u8; 256],
+}
+
+/// What is added to the channels of a tile.
+pub(super) type Bias = Lanes;
+
+/// Functions with the features of this file. They are inlined into others that have them.
+macro_rules! lanes {
+    ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[$doc])*
+        #[inline]
+        #[target_feature(enable = "neon")]
+        $visibility fn $name($($argument: $type),*) $(-> $result)? $body
+    )*};
+}
+
+lanes! {
+    pub(super) fn load(from: &[i32; 16]) -> Lanes {
+        let from = from.as_chunks::<4>().0;
+        // SAFETY: four readable elements each.
+        four!(|from| unsafe { vld1q_s32(from.as_ptr()) })
+    }
+
+    pub(super) fn load_i16(from: &[i16; 16]) -> Lanes {
+        let from = from.as_ptr();
+        // SAFETY: sixteen readable elements.
+        let (low, high) = unsafe { (vld1q_s16(from), vld1q_s16(from.add(8))) };
+        [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)]
+    }
+
+    /// Sixteen pairs, as two vectors.
+    pub(super) fn load_pairs(from: &[[i32; 2]; 16]) -> [Lanes; 2] {
+        let from = from.as_chunks::<4>().0;
+        // SAFETY: four readable pairs each.
+        let pairs = four!(|from| unsafe { vld2q_s32(from.as_ptr().cast()) });
+        [four!(|pairs| pairs.0), four!(|pairs| pairs.1)]
+    }
+
+    pub(super) fn store(lanes: Lanes, to: &mut [i32; 16]) {
+        for (to, lanes) in to.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
+            // SAFETY: four writable elements.
+            unsafe { vst1q_s32(to.as_mut_ptr(), lanes) };
+        }
+    }
+
+    /// Saturated to ±32767.
+    pub(super) fn store_i16(lanes: Lanes, to: &mut [i16; 16]) {
+        let [a, b, c, d] = lanes;
+        let least = vdupq_n_s16(-32767);
+        let to = to.as_mut_ptr();
+        // SAFETY: sixteen writable elements.
+        unsafe {
+            vst1q_s16(to, vmaxq_s16(vqmovn_high_s32(vqmovn_s32(a), b), least));
+            vst1q_s16(to.add(8), vmaxq_s16(vqmovn_high_s32(vqmovn_s32(c), d), least));
+        }
+    }
+
+    /// Lanes of int8.
+    pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
+        // SAFETY: sixteen writable elements.
+        unsafe { vst1q_s8(to.as_mut_ptr(), vreinterpretq_s8_u8(low_bytes(lanes))) }
+    }
+
+    /// The lowest byte of each lane.
+    fn low_bytes(lanes: Lanes) -> uint8x16_t {
+        let [a, b, c, d] = four!(|lanes| vreinterpretq_s16_s32(lanes));
+        let (low, high) = (vuzp1q_s16(a, b), vuzp1q_s16(c, d));
+        vuzp1q_u8(vreinterpretq_u8_s16(low), vreinterpretq_u8_s16(high))
+    }
+
+    pub(super) fn splat(value: i32) -> Lanes {
+        [vdupq_n_s32(value); 4]
+    }
+
+    pub(super) fn add(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vaddq_s32(a, b))
+    }
+
+    pub(super) fn sub(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vsubq_s32(a, b))
+    }
+
+    pub(super) fn multiply(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vmulq_s32(a, b))
+    }
+
+    pub(super) fn min(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vminq_s32(a, b))
+    }
+
+    pub(super) fn max(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vmaxq_s32(a, b))
+    }
+
+    /// Unsigned.
+    pub(super) fn magnitude(a: Lanes) -> Lanes {
+        four!(|a| vabsq_s32(a))
+    }
+
+    /// `shift` is below 32.
+    pub(super) fn shift_left(a: Lanes, shift: u32) -> Lanes {
+        let shift = vdupq_n_s32(shift as i32);
+        four!(|a| vshlq_s32(a, shift))
+    }
+
+    /// See [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high).
+    pub(super) fn rounding_multiply_high(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| {
+            let low = vrshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
+            vrshrn_high_n_s64::<32>(low, vmull_high_s32(a, b))
+        })
+    }
+
+    /// See [`rounding_shift_right`](crate::ops::fixed_point::rounding_shift_right).
+    pub(super) fn rounding_shift_right(value: Lanes, shift: u32) -> Lanes {
+        let shift = vdupq_n_s32(-(shift.min(31) as i32));
+        four!(|value| vrshlq_s32(value, shift))
+    }
+
+    /// See [`scale_by_power_of_two`](crate::ops::fixed_point::scale_by_power_of_two).
+    pub(super) fn scale_by_power_of_two(value: Lanes, shift: i32) -> Lanes {
+        let shift = vdupq_n_s32(-shift.clamp(-30, 31));
+        four!(|value| vqrshlq_s32(value, shift))
+    }
+
+    /// `rounding_multiply_high`, then `scale_by_power_of_two`.
+    pub(super) fn multiply_and_scale(value: Lanes, multiplier: Lanes, shift: i32) -> Lanes {
+        scale_by_power_of_two(rounding_multiply_high(value, multiplier), shift)
+    }
+
+    /// `rounding_multiply_high` of a value that is first shifted left, by less than 32.
+    pub(super) fn shifted_multiply_high(value: Lanes, left: u32, multiplier: Lanes) -> Lanes {
+        if left == 0 {
+            return rounding_multiply_high(value, multiplier);
+        }
+        // What has been shifted is even, so that the doubling product of its half is exact.
+        let shifted = shift_left(value, left);
+        four!(|shifted, multiplier| vqrdmulhq_s32(vshrq_n_s32::<1>(shifted), multiplier))
+    }
+
+    /// The same, then `rounding_shift_right` by `right`, below 31.
+    pub(super) fn shifted_multiply_shift(value: Lanes, left: u32, multiplier: Lanes, right: u32) -> Lanes {
+        rounding_shift_right(shifted_multiply_high(value, left, multiplier), right)
+    }
+
+    /// Saturating.
+    pub(super) fn add_saturating(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vqaddq_s32(a, b))
+    }
+
+    pub(super) fn bias(bias: &[i32; 16]) -> Bias {
+        load(bias)
+    }
+
+    /// Saturating.
+    pub(super) fn add_bias(value: Lanes, bias: Bias) -> Lanes {
+        add_saturating(value, bias)
+    }
+
+    /// The largest lane, in every lane.
+    pub(super) fn largest(a: Lanes) -> Lanes {
+        let [a, b, c, d] = a;
+        splat(vmaxvq_s32(vmaxq_s32(vmaxq_s32(a, b), vmaxq_s32(c, d))))
+    }
+
+    /// A table of 256 steps, ready to be looked up: its last step is flat.
+    pub(super) fn table(entries: &[i16; 257]) -> Table {
+        let mut table = Table { low: [0; 256], high: [0; 256] };
+        let bytes = table.low.as_chunks_mut::<16>().0.iter_mut().zip(table.high.as_chunks_mut::<16>().0);
+        for ((low, high), entries) in bytes.zip(entries.as_chunks::<16>().0) {
+            // SAFETY: sixteen readable entries, and sixteen writable bytes each.
+            unsafe {
+                let pairs = vld2q_u8(entries.as_ptr().cast());
+                vst1q_u8(low.as_mut_ptr(), pairs.0);
+                vst1q_u8(high.as_mut_ptr(), pairs.1);
+            }
+        }
+        table
+    }
+
+    /// Adds to `found` the bytes of a quarter of a table at the indices that lie in it, from 0 on.
+    fn look_up(found: uint8x16_t, quarter: &[u8; 64], index: uint8x16_t) -> uint8x16_t {
+        let quarter = quarter.as_chunks::<16>().0;
+        // SAFETY: sixteen readable bytes each.
+        let [a, b, c, d] = four!(|quarter| unsafe { vld1q_u8(quarter.as_ptr()) });
+        vqtbx4q_u8(found, uint8x16x4_t(a, b, c, d), index)
+    }
+
+    /// Interpolates a table at magnitudes with 7 fraction bits, unsigned; beyond the table, its last entry.
+    pub(super) fn interpolate(table: &Table, magnitudes: [Lanes; 2]) -> [Lanes; 2] {
+        let most = vdupq_n_u32((256 << 7) - 1);
+        let [[a, b, c, d], [e, f, g, h]] = magnitudes;
+        let (low, high) = ([a, c, e, g], [b, d, f, h]);
+        // Eight magnitudes in each register, at most 15 bits wide.
+        let magnitude = four!(|low, high| {
+            let low = vreinterpretq_u16_u32(vminq_u32(vreinterpretq_u32_s32(low), most));
+            let high = vreinterpretq_u16_u32(vminq_u32(vreinterpretq_u32_s32(high), most));
+            vuzp1q_u16(low, high)
+        });
+        let [a, b, c, d] = magnitude;
+        let steps = [vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(a), b), vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(c), d)];
+        let one = vdupq_n_u8(1);
+        let mut indices = [steps[0], steps[1], vqaddq_u8(steps[0], one), vqaddq_u8(steps[1], one)];
+        let (mut low, mut high) = ([vdupq_n_u8(0); 4], [vdupq_n_u8(0); 4]);
+        let next = vdupq_n_u8(64);
+        for (of_low, of_high) in table.low.as_chunks().0.iter().zip(table.high.as_chunks().0) {
+            low = four!(|low, indices| look_up(low, of_low, indices));
+            high = four!(|high, indices| look_up(high, of_high, indices));
+            // Indices of other quarters wrap, or stay above.
+            indices = four!(|indices| vsubq_u8(indices, next));
+        }
+        let first = four!(|low, high| vreinterpretq_s16_u8(vzip1q_u8(low, high)));
+        let second = four!(|low, high| vreinterpretq_s16_u8(vzip2q_u8(low, high)));
+        let begin = [first[0], second[0], first[1], second[1]];
+        let end = [first[2], second[2], first[3], second[3]];
+        // begin · (128 − fraction) + end · fraction, rounded
+        let [[a, b], [c, d], [e, f], [g, h]] = four!(|magnitude, begin, end| {
+            let fraction = vandq_s16(vreinterpretq_s16_u16(magnitude), vdupq_n_s16(127));
+            let rest = vsubq_s16(vdupq_n_s16(128), fraction);
+            let low = vmull_s16(vget_low_s16(begin), vget_low_s16(rest));
+            let low = vmlal_s16(low, vget_low_s16(end), vget_low_s16(fraction));
+            let high = vmlal_high_s16(vmull_high_s16(begin, rest), end, fraction);
+            [vrshrq_n_s32::<7>(low), vrshrq_n_s32::<7>(high)]
+        });
+        [[a, b, c, d], [e, f, g, h]]
+    }
+
+    /// `value · factor + offset`.
+    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
+        let offset = vdupq_n_s32(offset);
+        four!(|value| vmlaq_n_s32(offset, value, factor))
+    }
+
+    /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
+    pub(super) fn exp2_u8(z: [Lanes; 2]) -> Bytes {
+        let [a, b] = z;
+        let mut indices = [low_bytes(a), low_bytes(b)];
+        let mut mantissas = [vdupq_n_u8(0); 2];
+        let next = vdupq_n_u8(64);
+        for quarter in EXP2_U8.as_chunks().0 {
+            mantissas = [look_up(mantissas[0], quarter, indices[0]), look_up(mantissas[1], quarter, indices[1])];
+            indices = [vsubq_u8(indices[0], next), vsubq_u8(indices[1], next)];
+        }
+        [vrshlq_u8(mantissas[0], minus_octaves(a)), vrshlq_u8(mantissas[1], minus_octaves(b))]
+    }
+
+    /// `−(z / 256)`, at least −127: shifts by −9 and less give 0.
+    fn minus_octaves(z: Lanes) -> int8x16_t {
+        let [a, b, c, d] = z;
+        let low = vqshrn_high_n_s32::<8>(vqshrn_n_s32::<8>(a), b);
+        let high = vqshrn_high_n_s32::<8>(vqshrn_n_s32::<8>(c), d);
+        vnegq_s8(vqmovn_high_s16(vqmovn_s16(low), high))
+    }
+
+    pub(super) fn load_bytes(from: &[u8; 32]) -> Bytes {
+        // SAFETY: 32 readable bytes.
+        unsafe { [vld1q_u8(from.as_ptr()), vld1q_u8(from.as_ptr().add(16))] }
+    }
+
+    pub(super) fn store_bytes(bytes: Bytes, to: &mut [u8; 32]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: 32 writable bytes.
+        unsafe {
+            vst1q_u8(to, bytes[0]);
+            vst1q_u8(to.add(16), bytes[1]);
+        }
+    }
+
+    /// Eight sums of 32 bits, with these bytes added.
+    pub(super) fn add_bytes(sums: Bytes, bytes: Bytes) -> Bytes {
+        let [a, b] = sums.map(|sums| vreinterpretq_u32_u8(sums));
+        let [a, b] = [vpadalq_u16(a, vpaddlq_u8(bytes[0])), vpadalq_u16(b, vpaddlq_u8(bytes[1]))];
+        [vreinterpretq_u8_u32(a), vreinterpretq_u8_u32(b)]
+    }
+
+    /// The sum of eight sums.
+    pub(super) fn total(sums: Bytes) -> u32 {
+        vaddvq_u32(vaddq_u32(vreinterpretq_u32_u8(sums[0]), vreinterpretq_u32_u8(sums[1])))
+    }
+}
