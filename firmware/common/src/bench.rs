@@ -6,7 +6,7 @@ use core::fmt::Write;
 use mbert_runtime::config::HiddenAct;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::tiles::Tiles;
-use mbert_runtime::kernels::{Kernels, MatmulShape};
+use mbert_runtime::kernels::{Kernels, MatmulShape, available};
 use mbert_runtime::ops::activation::delta_table;
 use mbert_runtime::ops::average::Divisor;
 use mbert_runtime::ops::fixed_point::accumulator_shift;
@@ -28,11 +28,18 @@ const QUERY_ROWS: usize = 8;
 /// Channels that share a scale behind the activation.
 const GROUP: usize = 256;
 
-/// Prints, for each part of the encoder, what one of its multiplications or elements takes: `bench NAME INSTRUCTIONS UNITS`.
+/// Prints, for each table of kernels and each part of the encoder, what one of its multiplications or elements takes:
+/// `bench NAME INSTRUCTIONS UNITS`.
 pub fn bench(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
-    let kernels = Kernels::native();
-    writeln!(out, "kernels {}", kernels.name)?;
-    let mut bench = Bench { kernels, counter, out, random: 1 };
+    for kernels in available() {
+        writeln!(out, "kernels {}", kernels.name)?;
+        bench_table(kernels, counter, memory)?;
+    }
+    Ok(())
+}
+
+fn bench_table(kernels: &'static Kernels, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
+    let mut bench = Bench { kernels, counter, out: Console::out(), random: 1 };
     bench.linear("linear_128", memory, (128, H, H))?;
     bench.linear("linear_16", memory, (16, H, H))?;
     bench.linear("linear_1", memory, (1, H, H))?;
@@ -85,7 +92,9 @@ impl Bench<'_> {
     /// A linear layer up to the values that are added to the residual stream, activated or quantised.
     fn linear(&mut self, name: &str, memory: &mut [u8], (m, n, k): (usize, usize, usize)) -> Result<(), Failure> {
         let mut rest = memory;
-        let tiles = Tiles { offset: 0, channels: n, inputs: k, parameters: 2, layout: WeightLayout::RowMajor };
+        // Packed or not, random weights are random weights.
+        let layout = self.kernels.weight_layout;
+        let tiles = Tiles { offset: 0, channels: n, inputs: k, parameters: 2, layout };
         let blob = take::<u8>(&mut rest, n * (k + 8));
         for index in 0..tiles.count() {
             let tile = tiles.tile(0, index);
@@ -133,18 +142,21 @@ impl Bench<'_> {
         let (weighted, context) = (take::<i32>(&mut rest, N * D), take::<i16>(&mut rest, N * D));
         let sums = take::<u32>(&mut rest, N);
 
+        let is_packed = self.kernels.weight_layout != WeightLayout::RowMajor;
+        let stride = |k: usize| if is_packed { TILE * k } else { k };
         let shape = MatmulShape {
             m: QUERY_ROWS,
             n: N,
             k: D,
             input_stride: D,
-            weight_stride: D,
+            weight_stride: stride(D),
             out_stride: N,
-            out_tile_stride: 0,
+            out_tile_stride: TILE,
         };
         self.measure("scores", N * N * D, |kernels| {
+            let product = if is_packed { kernels.matmul_packed_i8 } else { kernels.matmul_i8 };
             for (query, scores) in query.chunks_exact(QUERY_ROWS * D).zip(scores.chunks_exact_mut(QUERY_ROWS * N)) {
-                (kernels.matmul_i8)(&shape, query, key, scores);
+                product(&shape, query, key, scores);
             }
         })?;
         // A third of the probabilities become 0, as in the models that come with the project.
@@ -157,12 +169,13 @@ impl Bench<'_> {
         })?;
         let zeros = probabilities.iter().filter(|&&p| p == 0).count();
         writeln!(self.out, "zeros {zeros} of {}", N * N)?;
-        let shape = MatmulShape { n: D, k: N, input_stride: N, weight_stride: N, out_stride: D, ..shape };
+        let shape = MatmulShape { n: D, k: N, input_stride: N, weight_stride: stride(N), out_stride: D, ..shape };
         self.measure("context", N * N * D, |kernels| {
+            let product = if is_packed { kernels.matmul_packed_u8_i8 } else { kernels.matmul_u8_i8 };
             for (input, out) in
                 probabilities.chunks_exact(QUERY_ROWS * N).zip(weighted.chunks_exact_mut(QUERY_ROWS * D))
             {
-                (kernels.matmul_u8_i8)(&shape, input, value, out);
+                product(&shape, input, value, out);
             }
         })?;
         self.measure("average", N * D, |kernels| {

@@ -94,10 +94,8 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
-pub(crate) const PACKS: bool = cfg!(any(
-    target_arch = "x86_64",
-    all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod"))
-));
+pub(crate) const PACKS: bool =
+    cfg!(any(target_arch = "x86_64", all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod"))));
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];

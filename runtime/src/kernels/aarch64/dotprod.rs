@@ -8,6 +8,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::memory::{load_next_four, load_next_i8, store_next_i32};
 use super::neon::NEON;
 use super::row_major::{Multiply, row_major};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
@@ -114,11 +115,11 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const i8, weig
             let (weight, out) = (weight.add(tile * shape.weight_stride), out.add(tile * shape.out_tile_stride));
             let mut weight_sums = [vdupq_n_s32(0); 4];
             if !SIGNED {
-                for first in (0..shape.k).step_by(4) {
-                    let weights = four_inputs(weight, first);
-                    weight_sums = four!(|weight_sums, weights| {
-                        DotProduct::add_products(weight_sums, vdupq_n_s8(1), weights)
-                    });
+                let mut weight = weight;
+                for _ in 0..shape.k / 4 {
+                    let weights = load_next_four(&mut weight);
+                    weight_sums =
+                        four!(|weight_sums, weights| { DotProduct::add_products(weight_sums, vdupq_n_s8(1), weights) });
                 }
                 weight_sums = four!(|weight_sums| vshlq_n_s32::<7>(weight_sums));
             }
@@ -135,19 +136,6 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const i8, weig
     }
 }
 
-/// The weights of a tile for four inputs: four channels in each register.
-///
-/// # Safety
-///
-/// The tile has so many inputs.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn four_inputs(weight: *const i8, first: usize) -> [int8x16_t; 4] {
-    let weight = [0, 16, 32, 48].map(|byte| weight.wrapping_add(first * TILE_CHANNELS + byte));
-    // SAFETY: four inputs of a tile are 64 bytes.
-    four!(|weight| unsafe { vld1q_s8(weight) })
-}
-
 /// M rows × one tile in registers. Returns M.
 ///
 /// # Safety
@@ -158,35 +146,33 @@ unsafe fn four_inputs(weight: *const i8, first: usize) -> [int8x16_t; 4] {
 unsafe fn packed_block<const SIGNED: bool, const M: usize>(
     shape: &MatmulShape,
     input: *const i8,
-    weight: *const i8,
+    mut weight: *const i8,
     out: *mut i32,
     weight_sums: &[int32x4_t; 4],
 ) -> usize {
     let flip = vdupq_n_s8(if SIGNED { 0 } else { i8::MIN });
     let mut sums = [*weight_sums; M];
-    let rows: [*const i8; M] = core::array::from_fn(|row| input.wrapping_add(row * shape.input_stride));
-    let mut k = 0;
-    // SAFETY: every row has `shape.k` elements, and the tile so many inputs.
+    let mut rows: [*const i8; M] = core::array::from_fn(|row| input.wrapping_add(row * shape.input_stride));
+    // SAFETY: every row has `shape.k` elements, and the tile so many inputs, four in 64 bytes.
     unsafe {
-        while k + 16 <= shape.k {
-            let inputs = rows.map(|row| veorq_s8(vld1q_s8(row.add(k)), flip));
-            add_four::<0, M>(&mut sums, &inputs, four_inputs(weight, k));
-            add_four::<1, M>(&mut sums, &inputs, four_inputs(weight, k + 4));
-            add_four::<2, M>(&mut sums, &inputs, four_inputs(weight, k + 8));
-            add_four::<3, M>(&mut sums, &inputs, four_inputs(weight, k + 12));
-            k += 16;
+        for _ in 0..shape.k / 16 {
+            let inputs = rows.each_mut().map(|row| veorq_s8(load_next_i8(row), flip));
+            add_four::<0, M>(&mut sums, &inputs, load_next_four(&mut weight));
+            add_four::<1, M>(&mut sums, &inputs, load_next_four(&mut weight));
+            add_four::<2, M>(&mut sums, &inputs, load_next_four(&mut weight));
+            add_four::<3, M>(&mut sums, &inputs, load_next_four(&mut weight));
         }
-        while k < shape.k {
-            let inputs = rows.map(|row| {
-                let four = vdupq_n_s32(row.add(k).cast::<i32>().read_unaligned());
-                veorq_s8(vreinterpretq_s8_s32(four), flip)
+        for k in (shape.k & !15..shape.k).step_by(4) {
+            let inputs = core::array::from_fn(|row| {
+                let row = input.add(row * shape.input_stride + k);
+                veorq_s8(vreinterpretq_s8_s32(vdupq_n_s32(row.cast::<i32>().read_unaligned())), flip)
             });
-            add_four::<0, M>(&mut sums, &inputs, four_inputs(weight, k));
-            k += 4;
+            add_four::<0, M>(&mut sums, &inputs, load_next_four(&mut weight));
         }
         for row in 0..M {
-            for (column, sums) in sums[row].into_iter().enumerate() {
-                vst1q_s32(out.add(row * shape.out_stride + 4 * column), sums);
+            let mut out = out.add(row * shape.out_stride);
+            for sums in sums[row] {
+                store_next_i32(&mut out, sums);
             }
         }
     }

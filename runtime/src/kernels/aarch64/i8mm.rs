@@ -8,6 +8,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::dotprod::DOTPROD;
+use super::memory::{load_next_four, load_next_i8, store_next_i32};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::kernels::{Kernels, MatmulShape};
 
@@ -35,9 +36,7 @@ unsafe fn add_products<const SIGNED: bool>(mut sums: int32x4_t, rows: int8x16_t,
         };
     }
     // SAFETY: the caller's CPU has the instructions, which work on registers alone.
-    unsafe {
-        if SIGNED { multiply!("smmla") } else { multiply!("usmmla") }
-    }
+    unsafe { if SIGNED { multiply!("smmla") } else { multiply!("usmmla") } }
     sums
 }
 
@@ -57,7 +56,7 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
     }
 }
 
-/// Tile by tile, each for up to three pairs of rows at a time.
+/// Tile by tile, each for up to two pairs of rows at a time.
 ///
 /// # Safety
 ///
@@ -67,14 +66,14 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const i8, weig
     for tile in 0..shape.n / TILE_CHANNELS {
         let mut m = 0;
         while m < shape.m {
+            let left = shape.m - m;
             // SAFETY: the tile lies inside the weight and the output, and the rows of each block inside the shape.
             m += unsafe {
                 let (weight, out) = (weight.add(tile * shape.weight_stride), out.add(tile * shape.out_tile_stride));
                 let (input, out) = (input.add(m * shape.input_stride), out.add(m * shape.out_stride));
-                match shape.m - m {
-                    5.. => block::<SIGNED, 3>(shape, shape.m - m, input, weight, out),
-                    3.. => block::<SIGNED, 2>(shape, shape.m - m, input, weight, out),
-                    _ => block::<SIGNED, 1>(shape, shape.m - m, input, weight, out),
+                match left {
+                    3.. => block::<SIGNED, 2>(shape, left, input, weight, out),
+                    _ => block::<SIGNED, 1>(shape, left, input, weight, out),
                 }
             };
         }
@@ -92,35 +91,64 @@ unsafe fn block<const SIGNED: bool, const P: usize>(
     shape: &MatmulShape,
     left: usize,
     input: *const i8,
-    weight: *const i8,
+    mut weight: *const i8,
     out: *mut i32,
 ) -> usize {
     let count = left.min(2 * P);
     // In the place of a row that is not there, the one before is multiplied once more.
     let row = |row: usize| input.wrapping_add(row.min(count - 1) * shape.input_stride);
-    let rows: [[*const i8; 2]; P] = core::array::from_fn(|pair| [row(2 * pair), row(2 * pair + 1)]);
+    let mut rows: [[*const i8; 2]; P] = core::array::from_fn(|pair| [row(2 * pair), row(2 * pair + 1)]);
     let mut sums = [[vdupq_n_s32(0); 8]; P];
-    let mut k = 0;
-    while k < shape.k {
-        // SAFETY: `k + 8 ≤ shape.k`, so eight elements of each row, and 128 weights, are readable.
-        unsafe {
-            let inputs = rows.map(|[a, b]| vcombine_s8(vld1_s8(a.add(k)), vld1_s8(b.add(k))));
-            for channels in 0..8 {
-                let weight = vld1q_s8(weight.add(k * TILE_CHANNELS + 16 * channels));
-                for pair in 0..P {
-                    sums[pair][channels] = add_products::<SIGNED>(sums[pair][channels], inputs[pair], weight);
-                }
-            }
+    // SAFETY: every row has `shape.k` elements, and the tile so many inputs, eight in 128 bytes.
+    unsafe {
+        for _ in 0..shape.k / 16 {
+            let inputs = rows.each_mut().map(|[a, b]| {
+                let (a, b) = (vreinterpretq_s64_s8(load_next_i8(a)), vreinterpretq_s64_s8(load_next_i8(b)));
+                [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
+            });
+            add_eight::<SIGNED, P>(&mut sums, inputs.map(|[first, _]| first), &mut weight);
+            add_eight::<SIGNED, P>(&mut sums, inputs.map(|[_, second]| second), &mut weight);
         }
-        k += 8;
-    }
-    for row in 0..count {
-        for four in 0..4 {
-            let [a, b] = [0, 1].map(|half| vreinterpretq_s64_s32(sums[row / 2][2 * four + half]));
-            let of_row = if row % 2 == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) };
-            // SAFETY: the row of the output has sixteen elements.
-            unsafe { vst1q_s32(out.add(row * shape.out_stride + 4 * four), vreinterpretq_s32_s64(of_row)) };
+        if !shape.k.is_multiple_of(16) {
+            let inputs = rows.map(|pair| {
+                let [a, b] = pair.map(|row| vcreate_s8(row.cast::<u64>().read_unaligned()));
+                vcombine_s8(a, b)
+            });
+            add_eight::<SIGNED, P>(&mut sums, inputs, &mut weight);
+        }
+        for row in 0..count {
+            let mut out = out.add(row * shape.out_stride);
+            for [a, b] in sums[row / 2].as_chunks().0 {
+                let (a, b) = (vreinterpretq_s64_s32(*a), vreinterpretq_s64_s32(*b));
+                let four = if row % 2 == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) };
+                store_next_i32(&mut out, vreinterpretq_s32_s64(four));
+            }
         }
     }
     count
+}
+
+/// Adds what the next eight inputs of a tile give.
+///
+/// # Safety
+///
+/// The CPU has the instructions, and the weights are readable.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn add_eight<const SIGNED: bool, const P: usize>(
+    sums: &mut [[int32x4_t; 8]; P],
+    inputs: [int8x16_t; P],
+    weight: &mut *const i8,
+) {
+    for half in 0..2 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (channels, weight) in load_next_four(weight).into_iter().enumerate() {
+                for (sums, input) in sums.iter_mut().zip(inputs) {
+                    let sums = &mut sums[4 * half + channels];
+                    *sums = add_products::<SIGNED>(*sums, input, weight);
+                }
+            }
+        }
+    }
 }

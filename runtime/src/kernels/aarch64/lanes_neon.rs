@@ -3,6 +3,7 @@
 
 use core::arch::aarch64::*;
 
+use super::memory::{self, *};
 use crate::kernels::four::four;
 use crate::ops::tables::EXP2_U8;
 
@@ -33,15 +34,15 @@ macro_rules! lanes {
 
 lanes! {
     pub(super) fn load(from: &[i32; 16]) -> Lanes {
-        let from = from.as_chunks::<4>().0;
-        // SAFETY: four readable elements each.
-        four!(|from| unsafe { vld1q_s32(from.as_ptr()) })
+        let mut from = from.as_ptr();
+        // SAFETY: four times four readable elements.
+        unsafe { [load_next_i32(&mut from), load_next_i32(&mut from), load_next_i32(&mut from), load_i32(from)] }
     }
 
     pub(super) fn load_i16(from: &[i16; 16]) -> Lanes {
-        let from = from.as_ptr();
-        // SAFETY: sixteen readable elements.
-        let (low, high) = unsafe { (vld1q_s16(from), vld1q_s16(from.add(8))) };
+        let mut from = from.as_ptr();
+        // SAFETY: twice eight readable elements.
+        let (low, high) = unsafe { (load_next_i16(&mut from), memory::load_i16(from)) };
         [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)]
     }
 
@@ -54,9 +55,10 @@ lanes! {
     }
 
     pub(super) fn store(lanes: Lanes, to: &mut [i32; 16]) {
-        for (to, lanes) in to.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-            // SAFETY: four writable elements.
-            unsafe { vst1q_s32(to.as_mut_ptr(), lanes) };
+        let mut to = to.as_mut_ptr();
+        for lanes in lanes {
+            // SAFETY: four times four writable elements.
+            unsafe { store_next_i32(&mut to, lanes) };
         }
     }
 
@@ -64,18 +66,18 @@ lanes! {
     pub(super) fn store_i16(lanes: Lanes, to: &mut [i16; 16]) {
         let [a, b, c, d] = lanes;
         let least = vdupq_n_s16(-32767);
-        let to = to.as_mut_ptr();
-        // SAFETY: sixteen writable elements.
+        let mut to = to.as_mut_ptr();
+        // SAFETY: twice eight writable elements.
         unsafe {
-            vst1q_s16(to, vmaxq_s16(vqmovn_high_s32(vqmovn_s32(a), b), least));
-            vst1q_s16(to.add(8), vmaxq_s16(vqmovn_high_s32(vqmovn_s32(c), d), least));
+            store_next_i16(&mut to, vmaxq_s16(vqmovn_high_s32(vqmovn_s32(a), b), least));
+            store_next_i16(&mut to, vmaxq_s16(vqmovn_high_s32(vqmovn_s32(c), d), least));
         }
     }
 
     /// Lanes of int8.
     pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
         // SAFETY: sixteen writable elements.
-        unsafe { vst1q_s8(to.as_mut_ptr(), vreinterpretq_s8_u8(low_bytes(lanes))) }
+        unsafe { store_next_i8(&mut to.as_mut_ptr(), vreinterpretq_s8_u8(low_bytes(lanes))) }
     }
 
     /// The lowest byte of each lane.
@@ -188,19 +190,32 @@ lanes! {
             // SAFETY: sixteen readable entries, and sixteen writable bytes each.
             unsafe {
                 let pairs = vld2q_u8(entries.as_ptr().cast());
-                vst1q_u8(low.as_mut_ptr(), pairs.0);
-                vst1q_u8(high.as_mut_ptr(), pairs.1);
+                store_next_u8(&mut low.as_mut_ptr(), pairs.0);
+                store_next_u8(&mut high.as_mut_ptr(), pairs.1);
             }
         }
         table
     }
 
-    /// Adds to `found` the bytes of a quarter of a table at the indices that lie in it, from 0 on.
-    fn look_up(found: uint8x16_t, quarter: &[u8; 64], index: uint8x16_t) -> uint8x16_t {
-        let quarter = quarter.as_chunks::<16>().0;
-        // SAFETY: sixteen readable bytes each.
-        let [a, b, c, d] = four!(|quarter| unsafe { vld1q_u8(quarter.as_ptr()) });
-        vqtbx4q_u8(found, uint8x16x4_t(a, b, c, d), index)
+    /// The entries of a table at two times sixteen steps.
+    fn look_up_pairs(table: &Table, steps: [uint8x16_t; 2]) -> [[int16x8_t; 2]; 2] {
+        let low = look_up_bytes(&table.low, steps);
+        let high = look_up_bytes(&table.high, steps);
+        [0, 1].map(|i| {
+            let (first, second) = (vzip1q_u8(low[i], high[i]), vzip2q_u8(low[i], high[i]));
+            [vreinterpretq_s16_u8(first), vreinterpretq_s16_u8(second)]
+        })
+    }
+
+    fn look_up_bytes(table: &[u8; 256], steps: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
+        let [mut a, mut b] = steps;
+        let mut found = [vdupq_n_u8(0); 2];
+        for quarter in table.as_chunks().0 {
+            found = look_up(found, quarter, [a, b]);
+            // Indices of other quarters wrap, or stay above.
+            (a, b) = (vsubq_u8(a, vdupq_n_u8(64)), vsubq_u8(b, vdupq_n_u8(64)));
+        }
+        found
     }
 
     /// Interpolates a table at magnitudes with 7 fraction bits, unsigned; beyond the table, its last entry.
@@ -216,20 +231,9 @@ lanes! {
         });
         let [a, b, c, d] = magnitude;
         let steps = [vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(a), b), vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(c), d)];
-        let one = vdupq_n_u8(1);
-        let mut indices = [steps[0], steps[1], vqaddq_u8(steps[0], one), vqaddq_u8(steps[1], one)];
-        let (mut low, mut high) = ([vdupq_n_u8(0); 4], [vdupq_n_u8(0); 4]);
-        let next = vdupq_n_u8(64);
-        for (of_low, of_high) in table.low.as_chunks().0.iter().zip(table.high.as_chunks().0) {
-            low = four!(|low, indices| look_up(low, of_low, indices));
-            high = four!(|high, indices| look_up(high, of_high, indices));
-            // Indices of other quarters wrap, or stay above.
-            indices = four!(|indices| vsubq_u8(indices, next));
-        }
-        let first = four!(|low, high| vreinterpretq_s16_u8(vzip1q_u8(low, high)));
-        let second = four!(|low, high| vreinterpretq_s16_u8(vzip2q_u8(low, high)));
-        let begin = [first[0], second[0], first[1], second[1]];
-        let end = [first[2], second[2], first[3], second[3]];
+        let [a, b] = look_up_pairs(table, steps);
+        let [c, d] = look_up_pairs(table, steps.map(|steps| vqaddq_u8(steps, vdupq_n_u8(1))));
+        let (begin, end) = ([a[0], a[1], b[0], b[1]], [c[0], c[1], d[0], d[1]]);
         // begin · (128 − fraction) + end · fraction, rounded
         let [[a, b], [c, d], [e, f], [g, h]] = four!(|magnitude, begin, end| {
             let fraction = vandq_s16(vreinterpretq_s16_u16(magnitude), vdupq_n_s16(127));
@@ -251,13 +255,7 @@ lanes! {
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
     pub(super) fn exp2_u8(z: [Lanes; 2]) -> Bytes {
         let [a, b] = z;
-        let mut indices = [low_bytes(a), low_bytes(b)];
-        let mut mantissas = [vdupq_n_u8(0); 2];
-        let next = vdupq_n_u8(64);
-        for quarter in EXP2_U8.as_chunks().0 {
-            mantissas = [look_up(mantissas[0], quarter, indices[0]), look_up(mantissas[1], quarter, indices[1])];
-            indices = [vsubq_u8(indices[0], next), vsubq_u8(indices[1], next)];
-        }
+        let mantissas = look_up_bytes(&EXP2_U8, [low_bytes(a), low_bytes(b)]);
         [vrshlq_u8(mantissas[0], minus_octaves(a)), vrshlq_u8(mantissas[1], minus_octaves(b))]
     }
 
@@ -271,15 +269,15 @@ lanes! {
 
     pub(super) fn load_bytes(from: &[u8; 32]) -> Bytes {
         // SAFETY: 32 readable bytes.
-        unsafe { [vld1q_u8(from.as_ptr()), vld1q_u8(from.as_ptr().add(16))] }
+        unsafe { [load_u8(from.as_ptr()), load_u8(from.as_ptr().add(16))] }
     }
 
     pub(super) fn store_bytes(bytes: Bytes, to: &mut [u8; 32]) {
-        let to = to.as_mut_ptr();
+        let mut to = to.as_mut_ptr();
         // SAFETY: 32 writable bytes.
         unsafe {
-            vst1q_u8(to, bytes[0]);
-            vst1q_u8(to.add(16), bytes[1]);
+            store_next_u8(&mut to, bytes[0]);
+            store_next_u8(&mut to, bytes[1]);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Kernels;
 
+mod memory;
 mod lanes_neon;
 mod row_major;
 mod neon;

@@ -5,6 +5,7 @@
 
 use core::arch::aarch64::*;
 
+use super::memory::{load_i8, load_next_i8, store_next_i32};
 use crate::kernels::MatmulShape;
 
 /// How an instruction set multiplies.
@@ -60,12 +61,15 @@ unsafe fn columns<I: Multiply, const SIGNED: bool, const N: usize>(
     let mut weight_sums = [vdupq_n_s32(0); N];
     if !SIGNED {
         for (column, sums) in weight_sums.iter_mut().enumerate() {
+            let mut weight = weight.wrapping_add(column * shape.weight_stride);
             // SAFETY: the column is a row of the weight.
             unsafe {
-                let weight = weight.add(column * shape.weight_stride);
-                each_sixteen(shape.k, |at| {
-                    *sums = I::add_products(*sums, vdupq_n_s8(1), at.load(weight));
-                });
+                for _ in 0..shape.k / 16 {
+                    *sums = I::add_products(*sums, vdupq_n_s8(1), load_next_i8(&mut weight));
+                }
+                if !shape.k.is_multiple_of(16) {
+                    *sums = I::add_products(*sums, vdupq_n_s8(1), load_last(weight, shape.k));
+                }
             }
             *sums = vshlq_n_s32::<7>(*sums);
         }
@@ -101,28 +105,36 @@ unsafe fn block<I: Multiply, const SIGNED: bool, const M: usize, const N: usize>
 ) -> usize {
     let flip = vdupq_n_s8(if SIGNED { 0 } else { i8::MIN });
     let mut sums = [*weight_sums; M];
-    // SAFETY: every row of the block has `k` elements.
+    let mut rows: [*const i8; M] = core::array::from_fn(|row| input.wrapping_add(row * shape.input_stride));
+    let mut columns: [*const i8; N] = core::array::from_fn(|column| weight.wrapping_add(column * shape.weight_stride));
+    // SAFETY: every row and column of the block has `k` elements.
     unsafe {
-        each_sixteen(shape.k, |at| {
-            let mut inputs = [flip; M];
-            for row in 0..M {
-                inputs[row] = veorq_s8(at.load(input.wrapping_add(row * shape.input_stride)), flip);
-            }
+        for _ in 0..shape.k / 16 {
+            let inputs = rows.each_mut().map(|row| veorq_s8(load_next_i8(row), flip));
             for column in 0..N {
-                let weight = at.load(weight.wrapping_add(column * shape.weight_stride));
+                let weight = load_next_i8(&mut columns[column]);
                 for row in 0..M {
                     sums[row][column] = I::add_products(sums[row][column], inputs[row], weight);
                 }
             }
-        });
+        }
+        if !shape.k.is_multiple_of(16) {
+            let inputs = rows.map(|row| veorq_s8(load_last(row, shape.k), flip));
+            for column in 0..N {
+                let weight = load_last(columns[column], shape.k);
+                for row in 0..M {
+                    sums[row][column] = I::add_products(sums[row][column], inputs[row], weight);
+                }
+            }
+        }
     }
     for row in 0..M {
         // SAFETY: a row of the output has N elements here.
         unsafe {
-            let out = out.add(row * shape.out_stride);
+            let mut out = out.add(row * shape.out_stride);
             if N == 4 {
                 let (a, b) = (vpaddq_s32(sums[row][0], sums[row][1]), vpaddq_s32(sums[row][2], sums[row][3]));
-                vst1q_s32(out, vpaddq_s32(a, b));
+                store_next_i32(&mut out, vpaddq_s32(a, b));
             } else {
                 for column in 0..N {
                     *out.add(column) = vaddvq_s32(sums[row][column]);
@@ -133,54 +145,26 @@ unsafe fn block<I: Multiply, const SIGNED: bool, const M: usize, const N: usize>
     M
 }
 
-/// Where sixteen elements of every row are, or the last of it.
-#[derive(Clone, Copy)]
-enum At {
-    /// From this one on.
-    Whole(usize),
-    /// The last of so many, fewer than sixteen of which have not been read.
-    Last(usize),
-}
-
-impl At {
-    /// Sixteen elements; zeros in the place of what is not there, or has been read.
-    ///
-    /// # Safety
-    ///
-    /// The elements are readable.
-    #[inline]
-    #[target_feature(enable = "neon")]
-    unsafe fn load(self, row: *const i8) -> int8x16_t {
-        /// What is kept: nothing, then everything.
-        static KEPT: [[i8; 16]; 2] = [[0; 16], [-1; 16]];
-        // SAFETY: sixteen elements are readable at each place, or as many as are copied.
-        unsafe {
-            match self {
-                Self::Whole(first) => vld1q_s8(row.add(first)),
-                Self::Last(k) if k >= 16 => {
-                    let kept = vld1q_s8(KEPT.as_ptr().cast::<i8>().add(k % 16));
-                    vandq_s8(vld1q_s8(row.add(k - 16)), kept)
-                }
-                Self::Last(k) => {
-                    let mut last = [0; 16];
-                    last.as_mut_ptr().copy_from_nonoverlapping(row, k % 16);
-                    vld1q_s8(last.as_ptr())
-                }
-            }
-        }
-    }
-}
-
-/// Calls `add` for every sixteen of `k` elements, and for what is left.
+/// What is left of a row of `k` elements, fewer than sixteen; zeros in the place of others.
+///
+/// # Safety
+///
+/// It is readable, and so is what is before.
 #[inline]
 #[target_feature(enable = "neon")]
-fn each_sixteen(k: usize, mut add: impl FnMut(At)) {
-    let mut first = 0;
-    while first + 16 <= k {
-        add(At::Whole(first));
-        first += 16;
-    }
-    if first < k {
-        add(At::Last(k));
+unsafe fn load_last(left: *const i8, k: usize) -> int8x16_t {
+    /// What is kept: nothing, then everything.
+    static KEPT: [[i8; 16]; 2] = [[0; 16], [-1; 16]];
+    let count = k % 16;
+    // SAFETY: the row has sixteen elements, or they are copied to where there are so many.
+    unsafe {
+        if k >= 16 {
+            let kept = load_i8(KEPT.as_ptr().cast::<i8>().add(count));
+            vandq_s8(load_i8(left.sub(16 - count)), kept)
+        } else {
+            let mut last = [0; 16];
+            last.as_mut_ptr().copy_from_nonoverlapping(left, count);
+            load_i8(last.as_ptr())
+        }
     }
 }
