@@ -17,7 +17,7 @@ mod registers;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
 mod rows;
 #[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
-mod rounding;
+mod lanes_default;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;

@@ -157,11 +157,11 @@ macro_rules! rows {
                 if row.len() != out.len() || smoothing.len() != out.len() {
                     return quantize::quantize_smoothed(row, smoothing, out);
                 }
-                let product = |(&row, &smoothing): (&i16, &i16)| i32::from(row) * i32::from(smoothing);
-                let largest = row.iter().zip(smoothing).map(product).fold(0, |most: u32, x| most.max(x.unsigned_abs()));
+                let largest = largest_product(row, smoothing);
                 let ((row, row_left), (smoothing, smoothing_left)) = (row.as_chunks(), smoothing.as_chunks());
                 let values = row.iter().zip(smoothing).map(|(row, by)| multiply(load_i16(row), load_i16(by)));
-                quantize_row(out, largest, values, row_left.iter().zip(smoothing_left).map(product))
+                let left = row_left.iter().zip(smoothing_left);
+                quantize_row(out, largest, values, left.map(|(&row, &by)| i32::from(row) * i32::from(by)))
             }
 
             #[target_feature(enable = $features)]
@@ -169,11 +169,11 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i16(row, out);
                 }
-                let largest = row.iter().fold(0, |most: u16, x| most.max(x.unsigned_abs()));
+                let largest = u32::from(largest_i16(row)) << ROW_SHIFT;
                 let (row, row_left) = row.as_chunks();
                 let values = row.iter().map(|row| shift_left(load_i16(row), ROW_SHIFT));
                 let values_left = row_left.iter().map(|&value| i32::from(value) << ROW_SHIFT);
-                quantize_row(out, u32::from(largest) << ROW_SHIFT, values, values_left)
+                quantize_row(out, largest, values, values_left)
             }
 
             #[target_feature(enable = $features)]
@@ -181,7 +181,7 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i32(row, out);
                 }
-                let largest = row.iter().fold(0, |most: u32, x| most.max(x.unsigned_abs()));
+                let largest = largest_i32(row);
                 let (row, row_left) = row.as_chunks();
                 quantize_row(out, largest, row.iter().map(|row| load(row)), row_left.iter().copied())
             }
@@ -222,34 +222,30 @@ macro_rules! rows {
                 let (scores, scores_left) = scores.as_chunks_mut();
                 let (keys, keys_left) = keys.as_chunks();
                 let (out, out_left) = out.as_chunks_mut();
-                let left = scores_left.len();
-                let mut most = splat(i32::MIN);
-                for (scores, keys) in scores.iter_mut().zip(keys) {
-                    most = softmax_scores(scores, keys, scale, most);
-                }
                 // What is left, with copies of its first score behind it: these are not the largest where that is not.
                 let mut last_scores = [scores_left.first().copied().unwrap_or(0); 32];
                 let mut last_keys = [keys_left.first().copied().unwrap_or(0); 32];
-                if left > 0 {
-                    last_scores[..left].copy_from_slice(scores_left);
-                    last_keys[..left].copy_from_slice(keys_left);
-                    most = softmax_scores(&mut last_scores, &last_keys, scale, most);
+                last_scores.iter_mut().zip(&*scores_left).for_each(|(last, &score)| *last = score);
+                last_keys.iter_mut().zip(keys_left).for_each(|(last, &key)| *last = key);
+                let is_left = !scores_left.is_empty();
+                let mut most = splat(i32::MIN);
+                let last = is_left.then_some((&mut last_scores, &last_keys));
+                for (scores, keys) in scores.iter_mut().zip(keys).chain(last) {
+                    most = softmax_scores(scores, keys, scale, most);
                 }
                 let most = largest(most);
-                let mut sums = load_bytes(&[0; 32]);
-                for (scores, out) in scores.iter().zip(out) {
+                let (mut sums, mut last_out) = (load_bytes(&[0; 32]), [0; 32]);
+                let last = is_left.then_some((&last_scores, &mut last_out));
+                for (scores, out) in (&*scores).iter().zip(out).chain(last) {
                     let probabilities = softmax_probabilities(scores, scale, most);
                     sums = add_bytes(sums, probabilities);
                     store_bytes(probabilities, out);
                 }
-                if left > 0 {
-                    let mut last = [0; 32];
-                    store_bytes(softmax_probabilities(&last_scores, scale, most), &mut last);
-                    last[left..].fill(0);
-                    out_left.copy_from_slice(&last[..left]);
-                    sums = add_bytes(sums, load_bytes(&last));
+                // What is behind the last score does not count.
+                for (last, out) in last_out.iter_mut().zip(out_left) {
+                    *out = core::mem::take(last);
                 }
-                total(sums)
+                total(sums) - total(add_bytes(load_bytes(&[0; 32]), load_bytes(&last_out)))
             }
 
             #[target_feature(enable = $features)]
@@ -269,8 +265,7 @@ macro_rules! rows {
 
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
-                // What the compiler makes of it is as good.
-                layer_norm::sums(row)
+                sums(row)
             }
 
             #[target_feature(enable = $features)]

@@ -119,7 +119,7 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const i8, weig
                 for _ in 0..shape.k / 4 {
                     let weights = load_next_four(&mut weight);
                     weight_sums =
-                        four!(|weight_sums, weights| { DotProduct::add_products(weight_sums, vdupq_n_s8(1), weights) });
+                        four!(|weight_sums, weights| DotProduct::add_products(weight_sums, vdupq_n_s8(1), weights));
                 }
                 weight_sums = four!(|weight_sums| vshlq_n_s32::<7>(weight_sums));
             }

@@ -5,6 +5,7 @@ use core::arch::aarch64::*;
 
 use super::memory::{self, *};
 use crate::kernels::four::four;
+use crate::ops::layer_norm;
 use crate::ops::tables::EXP2_U8;
 
 /// Sixteen int32.
@@ -14,6 +15,8 @@ pub(super) type Lanes = [int32x4_t; 4];
 pub(super) type Bytes = [uint8x16_t; 2];
 
 /// A table of 256 steps: the low and the high bytes of its entries.
+// Aligned, so that it is moved in large pieces.
+#[repr(align(16))]
 pub(super) struct Table {
     low: [u8; 256],
     high: [u8; 256],
@@ -185,13 +188,13 @@ lanes! {
     /// A table of 256 steps, ready to be looked up: its last step is flat.
     pub(super) fn table(entries: &[i16; 257]) -> Table {
         let mut table = Table { low: [0; 256], high: [0; 256] };
-        let bytes = table.low.as_chunks_mut::<16>().0.iter_mut().zip(table.high.as_chunks_mut::<16>().0);
-        for ((low, high), entries) in bytes.zip(entries.as_chunks::<16>().0) {
-            // SAFETY: sixteen readable entries, and sixteen writable bytes each.
+        let (mut low, mut high) = (table.low.as_mut_ptr(), table.high.as_mut_ptr());
+        for entries in entries.as_chunks::<16>().0 {
+            // SAFETY: sixteen readable entries, sixteen times, and so many writable bytes each.
             unsafe {
                 let pairs = vld2q_u8(entries.as_ptr().cast());
-                store_next_u8(&mut low.as_mut_ptr(), pairs.0);
-                store_next_u8(&mut high.as_mut_ptr(), pairs.1);
+                store_next_u8(&mut low, pairs.0);
+                store_next_u8(&mut high, pairs.1);
             }
         }
         table
@@ -291,5 +294,57 @@ lanes! {
     /// The sum of eight sums.
     pub(super) fn total(sums: Bytes) -> u32 {
         vaddvq_u32(vaddq_u32(vreinterpretq_u32_u8(sums[0]), vreinterpretq_u32_u8(sums[1])))
+    }
+    /// The largest magnitude of a row.
+    pub(super) fn largest_i16(row: &[i16]) -> u16 {
+        let (row, left) = row.as_chunks::<16>();
+        let mut most = vdupq_n_u16(0);
+        for row in row {
+            // SAFETY: twice eight readable elements.
+            let (low, high) = unsafe { (memory::load_i16(row.as_ptr()), memory::load_i16(row.as_ptr().add(8))) };
+            let (low, high) = (vreinterpretq_u16_s16(vabsq_s16(low)), vreinterpretq_u16_s16(vabsq_s16(high)));
+            most = vmaxq_u16(most, vmaxq_u16(low, high));
+        }
+        left.iter().fold(vmaxvq_u16(most), |most, value| most.max(value.unsigned_abs()))
+    }
+
+    /// The largest magnitude of a row.
+    pub(super) fn largest_i32(row: &[i32]) -> u32 {
+        let (row, left) = row.as_chunks();
+        let most = row.iter().fold(splat(0), |most, row| max_unsigned(most, magnitude(load(row))));
+        left.iter().fold(largest_unsigned(most), |most, value| most.max(value.unsigned_abs()))
+    }
+
+    /// The largest magnitude of the products of two rows.
+    pub(super) fn largest_product(a: &[i16], b: &[i16]) -> u32 {
+        let ((a, a_left), (b, b_left)) = (a.as_chunks(), b.as_chunks());
+        let products = a.iter().zip(b).map(|(a, b)| multiply(load_i16(a), load_i16(b)));
+        let most = products.fold(splat(0), |most, products| max_unsigned(most, magnitude(products)));
+        let left = a_left.iter().zip(b_left).map(|(&a, &b)| i32::from(a) * i32::from(b));
+        left.fold(largest_unsigned(most), |most, product| most.max(product.unsigned_abs()))
+    }
+
+    fn max_unsigned(a: Lanes, b: Lanes) -> Lanes {
+        four!(|a, b| vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))))
+    }
+
+    fn largest_unsigned(a: Lanes) -> u32 {
+        let [a, b, c, d] = four!(|a| vreinterpretq_u32_s32(a));
+        vmaxvq_u32(vmaxq_u32(vmaxq_u32(a, b), vmaxq_u32(c, d)))
+    }
+
+    /// See [`sums`](crate::ops::layer_norm::sums).
+    pub(super) fn sums(row: &[i16]) -> (i32, i64) {
+        let (row, left) = row.as_chunks::<8>();
+        let (mut sum, mut squares) = (vdupq_n_s32(0), vdupq_n_s64(0));
+        for row in row {
+            // SAFETY: eight readable elements.
+            let row = unsafe { memory::load_i16(row.as_ptr()) };
+            sum = vpadalq_s16(sum, row);
+            squares = vpadalq_s32(squares, vmull_s16(vget_low_s16(row), vget_low_s16(row)));
+            squares = vpadalq_s32(squares, vmull_high_s16(row, row));
+        }
+        let (sum_left, squares_left) = layer_norm::sums(left);
+        (vaddvq_s32(sum) + sum_left, vaddvq_s64(squares) + squares_left)
     }
 }

@@ -8,7 +8,10 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 macro_rules! memory {
-    ($($element:ty, $register:ty, $arrangement:literal: $load:ident, $load_next:ident, $store_next:ident;)*) => {$(
+    ($($function:ident($element:ty, $register:ty, $arrangement:literal): $name:ident;)*) => {
+        $(memory!(@ $function $element, $register, $arrangement, $name);)*
+    };
+    (@ load $element:ty, $register:ty, $arrangement:literal, $load:ident) => {
         /// # Safety
         ///
         /// Sixteen bytes are readable.
@@ -26,7 +29,8 @@ macro_rules! memory {
             }
             loaded
         }
-
+    };
+    (@ load_next $element:ty, $register:ty, $arrangement:literal, $load_next:ident) => {
         /// # Safety
         ///
         /// Sixteen bytes are readable.
@@ -44,7 +48,8 @@ macro_rules! memory {
             }
             loaded
         }
-
+    };
+    (@ store_next $element:ty, $register:ty, $arrangement:literal, $store_next:ident) => {
         /// # Safety
         ///
         /// Sixteen bytes are writable.
@@ -60,14 +65,21 @@ macro_rules! memory {
                 );
             }
         }
-    )*};
+    };
 }
 
 memory! {
-    i8, int8x16_t, "16b": load_i8, load_next_i8, store_next_i8;
-    u8, uint8x16_t, "16b": load_u8, load_next_u8, store_next_u8;
-    i16, int16x8_t, "8h": load_i16, load_next_i16, store_next_i16;
-    i32, int32x4_t, "4s": load_i32, load_next_i32, store_next_i32;
+    load(i8, int8x16_t, "16b"): load_i8;
+    load_next(i8, int8x16_t, "16b"): load_next_i8;
+    store_next(i8, int8x16_t, "16b"): store_next_i8;
+    load(u8, uint8x16_t, "16b"): load_u8;
+    store_next(u8, uint8x16_t, "16b"): store_next_u8;
+    load(i16, int16x8_t, "8h"): load_i16;
+    load_next(i16, int16x8_t, "8h"): load_next_i16;
+    store_next(i16, int16x8_t, "8h"): store_next_i16;
+    load(i32, int32x4_t, "4s"): load_i32;
+    load_next(i32, int32x4_t, "4s"): load_next_i32;
+    store_next(i32, int32x4_t, "4s"): store_next_i32;
 }
 
 /// Four registers at once.
