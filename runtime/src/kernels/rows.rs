@@ -107,10 +107,19 @@ macro_rules! rows {
                 // Two rows at a time.
                 let whole = whole_rows(tile, channels, out.len(), stride) & !1;
                 let (tile, tile_left) = tile.split_at(16 * whole);
-                let (multipliers, deltas) = (load(multiplier), delta.map(|entries| table(entries)));
+                let multipliers = load(multiplier);
+                // A table is large: it stays where it is made.
+                let table_of_delta;
+                let deltas = match delta {
+                    Some(entries) => {
+                        table_of_delta = table(entries);
+                        Some(&table_of_delta)
+                    }
+                    None => None,
+                };
                 for ([tile_a, tile_b], row) in tile.as_chunks().0.as_chunks().0.iter().zip((0..whole).step_by(2)) {
                     let [a, b] = [load(tile_a), load(tile_b)];
-                    let deltas = match &deltas {
+                    let deltas = match deltas {
                         Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
                     };
@@ -251,12 +260,12 @@ macro_rules! rows {
             #[target_feature(enable = $features)]
             pub(super) fn average_row(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]) {
                 let reciprocal = splat(divisor.reciprocal);
-                let whole = weighted.len().min(scales.len()).min(out.len()) & !15;
-                let (weighted, weighted_left) = weighted.split_at(whole);
-                let (scales, scales_left) = scales.split_at(whole);
-                let (out, out_left) = out.split_at_mut(whole);
-                let rows = weighted.as_chunks().0.iter().zip(scales.as_chunks().0).zip(out.as_chunks_mut().0);
-                for ((weighted, scales), out) in rows {
+                if scales.len() != weighted.len() || out.len() != weighted.len() {
+                    return average::average_row(weighted, divisor, scales, out);
+                }
+                let ((weighted, weighted_left), (scales, scales_left)) = (weighted.as_chunks(), scales.as_chunks());
+                let (out, out_left) = out.as_chunks_mut();
+                for ((weighted, scales), out) in weighted.iter().zip(scales).zip(out) {
                     let quotient = shifted_multiply_high(load(weighted), divisor.shift, reciprocal);
                     store_i16(shifted_multiply_high(quotient, 2, load(scales)), out);
                 }
@@ -271,10 +280,11 @@ macro_rules! rows {
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
                 let inverse = splat(normalizer.inverse);
-                let whole = row.len().min(parameters.len()) & !15;
-                let (row, row_left) = row.split_at_mut(whole);
-                let (parameters, parameters_left) = parameters.split_at(whole);
-                for (row, parameters) in row.as_chunks_mut().0.iter_mut().zip(parameters.as_chunks().0) {
+                if parameters.len() != row.len() {
+                    return layer_norm::normalize(row, parameters, normalizer);
+                }
+                let ((row, row_left), (parameters, parameters_left)) = (row.as_chunks_mut(), parameters.as_chunks());
+                for (row, parameters) in row.iter_mut().zip(parameters) {
                     let [gamma, beta] = load_pairs(parameters);
                     let deviation = multiply_add_i16(load_i16(row), normalizer.width, -normalizer.sum);
                     let deviation = scale_by_power_of_two(deviation, normalizer.deviation_shift);

@@ -8,7 +8,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::dotprod::DOTPROD;
-use super::memory::{load_next_four, load_next_i8, store_next_i32};
+use super::memory::{load_half_i8, load_next_four, load_next_i8, store_next_i32};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::kernels::{Kernels, MatmulShape};
 
@@ -111,17 +111,27 @@ unsafe fn block<const SIGNED: bool, const P: usize>(
         }
         if !shape.k.is_multiple_of(16) {
             let inputs = rows.map(|pair| {
-                let [a, b] = pair.map(|row| vcreate_s8(row.cast::<u64>().read_unaligned()));
+                let [a, b] = pair.map(|row| load_half_i8(row));
                 vcombine_s8(a, b)
             });
             add_eight::<SIGNED, P>(&mut sums, inputs, &mut weight);
         }
-        for row in 0..count {
-            let mut out = out.add(row * shape.out_stride);
-            for [a, b] in sums[row / 2].as_chunks().0 {
-                let (a, b) = (vreinterpretq_s64_s32(*a), vreinterpretq_s64_s32(*b));
-                let four = if row % 2 == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) };
-                store_next_i32(&mut out, vreinterpretq_s32_s64(four));
+        for pair in 0..P {
+            let (mut first, mut second) = ([vdupq_n_s32(0); 4], [vdupq_n_s32(0); 4]);
+            for four in 0..4 {
+                let [a, b] = [0, 1].map(|half| vreinterpretq_s64_s32(sums[pair][2 * four + half]));
+                first[four] = vreinterpretq_s32_s64(vzip1q_s64(a, b));
+                second[four] = vreinterpretq_s32_s64(vzip2q_s64(a, b));
+            }
+            let mut out = out.add(2 * pair * shape.out_stride);
+            let mut next = out.wrapping_add(shape.out_stride);
+            for four in first {
+                store_next_i32(&mut out, four);
+            }
+            if 2 * pair + 1 < count {
+                for four in second {
+                    store_next_i32(&mut next, four);
+                }
             }
         }
     }

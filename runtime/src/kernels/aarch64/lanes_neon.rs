@@ -53,8 +53,8 @@ lanes! {
     pub(super) fn load_pairs(from: &[[i32; 2]; 16]) -> [Lanes; 2] {
         let from = from.as_chunks::<4>().0;
         // SAFETY: four readable pairs each.
-        let pairs = four!(|from| unsafe { vld2q_s32(from.as_ptr().cast()) });
-        [four!(|pairs| pairs.0), four!(|pairs| pairs.1)]
+        let [[a, e], [b, f], [c, g], [d, h]] = four!(|from| unsafe { load_pairs_i32(from.as_ptr().cast()) });
+        [[a, b, c, d], [e, f, g, h]]
     }
 
     pub(super) fn store(lanes: Lanes, to: &mut [i32; 16]) {
@@ -192,9 +192,9 @@ lanes! {
         for entries in entries.as_chunks::<16>().0 {
             // SAFETY: sixteen readable entries, sixteen times, and so many writable bytes each.
             unsafe {
-                let pairs = vld2q_u8(entries.as_ptr().cast());
-                store_next_u8(&mut low, pairs.0);
-                store_next_u8(&mut high, pairs.1);
+                let [lows, highs] = load_pairs_u8(entries.as_ptr().cast());
+                store_next_u8(&mut low, lows);
+                store_next_u8(&mut high, highs);
             }
         }
         table

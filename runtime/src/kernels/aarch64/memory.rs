@@ -14,7 +14,7 @@ macro_rules! memory {
     (@ load $element:ty, $register:ty, $arrangement:literal, $load:ident) => {
         /// # Safety
         ///
-        /// Sixteen bytes are readable.
+        /// As many bytes as the register has are readable.
         #[inline]
         #[target_feature(enable = "neon")]
         pub(super) unsafe fn $load(from: *const $element) -> $register {
@@ -72,6 +72,7 @@ memory! {
     load(i8, int8x16_t, "16b"): load_i8;
     load_next(i8, int8x16_t, "16b"): load_next_i8;
     store_next(i8, int8x16_t, "16b"): store_next_i8;
+    load(i8, int8x8_t, "8b"): load_half_i8;
     load(u8, uint8x16_t, "16b"): load_u8;
     store_next(u8, uint8x16_t, "16b"): store_next_u8;
     load(i16, int16x8_t, "8h"): load_i16;
@@ -80,6 +81,35 @@ memory! {
     load(i32, int32x4_t, "4s"): load_i32;
     load_next(i32, int32x4_t, "4s"): load_next_i32;
     store_next(i32, int32x4_t, "4s"): store_next_i32;
+}
+
+macro_rules! load_pairs {
+    ($($element:ty, $register:ty, $arrangement:literal: $load_pairs:ident;)*) => {$(
+        /// The first elements of pairs, then the second ones.
+        ///
+        /// # Safety
+        ///
+        /// Thirty-two bytes are readable.
+        #[inline]
+        #[target_feature(enable = "neon")]
+        pub(super) unsafe fn $load_pairs(from: *const $element) -> [$register; 2] {
+            let (first, second);
+            // SAFETY: the caller's promise; nothing is written.
+            unsafe {
+                asm!(
+                    concat!("ld2 {{v30.", $arrangement, ", v31.", $arrangement, "}}, [{from}]"),
+                    from = in(reg) from, out("v30") first, out("v31") second,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            [first, second]
+        }
+    )*};
+}
+
+load_pairs! {
+    u8, uint8x16_t, "16b": load_pairs_u8;
+    i32, int32x4_t, "4s": load_pairs_i32;
 }
 
 /// Four registers at once.
