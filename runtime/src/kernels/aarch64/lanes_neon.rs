@@ -51,9 +51,15 @@ lanes! {
 
     /// Sixteen pairs, as two vectors.
     pub(super) fn load_pairs(from: &[[i32; 2]; 16]) -> [Lanes; 2] {
-        let from = from.as_chunks::<4>().0;
-        // SAFETY: four readable pairs each.
-        let [[a, e], [b, f], [c, g], [d, h]] = four!(|from| unsafe { load_pairs_i32(from.as_ptr().cast()) });
+        let mut from = from.as_ptr().cast();
+        // SAFETY: four times four readable pairs.
+        let [a, e] = unsafe { load_next_pairs_i32(&mut from) };
+        // SAFETY: as above.
+        let [b, f] = unsafe { load_next_pairs_i32(&mut from) };
+        // SAFETY: as above.
+        let [c, g] = unsafe { load_next_pairs_i32(&mut from) };
+        // SAFETY: as above.
+        let [d, h] = unsafe { load_next_pairs_i32(&mut from) };
         [[a, b, c, d], [e, f, g, h]]
     }
 
@@ -189,10 +195,11 @@ lanes! {
     pub(super) fn table(entries: &[i16; 257]) -> Table {
         let mut table = Table { low: [0; 256], high: [0; 256] };
         let (mut low, mut high) = (table.low.as_mut_ptr(), table.high.as_mut_ptr());
-        for entries in entries.as_chunks::<16>().0 {
-            // SAFETY: sixteen readable entries, sixteen times, and so many writable bytes each.
+        let mut entries = entries.as_ptr().cast();
+        for _ in 0..16 {
+            // SAFETY: sixteen times sixteen readable entries, and as many writable bytes each.
             unsafe {
-                let [lows, highs] = load_pairs_u8(entries.as_ptr().cast());
+                let [lows, highs] = load_next_pairs_u8(&mut entries);
                 store_next_u8(&mut low, lows);
                 store_next_u8(&mut high, highs);
             }

@@ -84,7 +84,7 @@ memory! {
 }
 
 macro_rules! load_pairs {
-    ($($element:ty, $register:ty, $arrangement:literal: $load_pairs:ident;)*) => {$(
+    ($($element:ty, $register:ty, $arrangement:literal: $load_next_pairs:ident;)*) => {$(
         /// The first elements of pairs, then the second ones.
         ///
         /// # Safety
@@ -92,13 +92,13 @@ macro_rules! load_pairs {
         /// Thirty-two bytes are readable.
         #[inline]
         #[target_feature(enable = "neon")]
-        pub(super) unsafe fn $load_pairs(from: *const $element) -> [$register; 2] {
+        pub(super) unsafe fn $load_next_pairs(from: &mut *const $element) -> [$register; 2] {
             let (first, second);
             // SAFETY: the caller's promise; nothing is written.
             unsafe {
                 asm!(
-                    concat!("ld2 {{v30.", $arrangement, ", v31.", $arrangement, "}}, [{from}]"),
-                    from = in(reg) from, out("v30") first, out("v31") second,
+                    concat!("ld2 {{v30.", $arrangement, ", v31.", $arrangement, "}}, [{from}], #32"),
+                    from = inout(reg) *from, out("v30") first, out("v31") second,
                     options(pure, readonly, nostack, preserves_flags),
                 );
             }
@@ -108,8 +108,8 @@ macro_rules! load_pairs {
 }
 
 load_pairs! {
-    u8, uint8x16_t, "16b": load_pairs_u8;
-    i32, int32x4_t, "4s": load_pairs_i32;
+    u8, uint8x16_t, "16b": load_next_pairs_u8;
+    i32, int32x4_t, "4s": load_next_pairs_i32;
 }
 
 /// Four registers at once.
