@@ -10,14 +10,21 @@ use crate::ops::softmax::RowScale;
 pub mod aarch64;
 #[cfg(kernel_dsp)]
 pub mod arm;
-#[cfg(any(target_arch = "aarch64", target_feature = "simd128"))]
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    kernel_dsp,
+    all(target_arch = "riscv32", target_feature = "m"),
+    target_feature = "simd128"
+))]
 mod four;
-#[cfg(kernel_dsp)]
-mod registers;
-#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
-mod rows;
 #[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
 mod lanes_default;
+#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
+mod registers;
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+pub mod riscv;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
+mod rows;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
@@ -170,28 +177,34 @@ impl Kernels {
     }
 }
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use aarch64 as of_target;
+#[cfg(kernel_dsp)]
+use arm as of_target;
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+use riscv as of_target;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as of_target;
+
+/// A target without tables of its own.
+#[cfg(not(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    kernel_dsp,
+    all(target_arch = "riscv32", target_feature = "m"),
+    target_arch = "x86_64"
+)))]
+mod of_target {
+    pub(super) const COMPILED: &[&str] = &["scalar"];
+
+    pub(super) fn available() -> impl Iterator<Item = &'static super::Kernels> {
+        core::iter::empty()
+    }
+}
+
 /// Every table this CPU can run, the best first, `scalar` last.
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
-    #[cfg(target_arch = "x86_64")]
-    let vector = x86_64::available();
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-    let vector = aarch64::available();
-    #[cfg(kernel_dsp)]
-    let vector = arm::available();
-    #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), kernel_dsp)))]
-    let vector = core::iter::empty();
-    vector.chain(core::iter::once(&scalar::SCALAR))
+    of_target::available().chain(core::iter::once(&scalar::SCALAR))
 }
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
-#[cfg(target_arch = "x86_64")]
-pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
-/// Names of the tables that are compiled in, whether or not this CPU can run them.
-#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub const COMPILED: &[&str] = aarch64::COMPILED;
-/// Names of the tables that are compiled in.
-#[cfg(kernel_dsp)]
-pub const COMPILED: &[&str] = arm::COMPILED;
-/// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), kernel_dsp)))]
-pub const COMPILED: &[&str] = &["scalar"];
+pub const COMPILED: &[&str] = of_target::COMPILED;
