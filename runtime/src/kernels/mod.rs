@@ -30,6 +30,8 @@ pub mod scalar;
 pub mod suite;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
+#[cfg(target_feature = "simd128")]
+pub mod wasm32;
 
 /// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
 ///
@@ -183,6 +185,8 @@ use aarch64 as of_target;
 use arm as of_target;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 use riscv as of_target;
+#[cfg(target_feature = "simd128")]
+use wasm32 as of_target;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as of_target;
 
@@ -191,6 +195,7 @@ use x86_64 as of_target;
     all(target_arch = "aarch64", target_feature = "neon"),
     kernel_dsp,
     all(target_arch = "riscv32", target_feature = "m"),
+    target_feature = "simd128",
     target_arch = "x86_64"
 )))]
 mod of_target {
