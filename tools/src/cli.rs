@@ -102,6 +102,8 @@ pub enum Target {
     Aarch64Dotprod,
     /// AArch64 with int8 matrix products.
     Aarch64I8mm,
+    /// Cortex-M55 and others with Helium.
+    CortexM55,
 }
 
 impl Target {
@@ -111,6 +113,7 @@ impl Target {
             Self::Portable => WeightLayout::RowMajor,
             Self::X86_64Avx512vnni | Self::Aarch64Dotprod => WeightLayout::Vnni16x4,
             Self::Aarch64I8mm => WeightLayout::I8mm16x8,
+            Self::CortexM55 => WeightLayout::Helium64,
         }
     }
 }

@@ -5,8 +5,9 @@
 //! | `RowMajor`  | `[N][K]`                                                                              |
 //! | `Vnni16x4`  | `[N / 16][K / 4][16][4]`: 16 output channels × 4 inputs fill one 512-bit register     |
 //! | `I8mm16x8`  | `[N / 16][K / 8][16][8]`: 2 output channels × 8 inputs fill one 128-bit register      |
+//! | `Helium64`  | `[N / 16][K / 64][4][4][4][16]`: of 64 inputs, four times 4 output channels; of these, four times 16 inputs, each channel's together: four 128-bit registers |
 //!
-//! A packed tensor's N is a multiple of 16, and its K of the 4 or 8 inputs that lie side by side; one that is not stays row-major.
+//! Packed, N is a multiple of 16, and K of 4, 8 or 64; a tensor where they are not stays row-major.
 
 /// Output channels that are computed together; a packed layout keeps that many in one block.
 pub const TILE_CHANNELS: usize = 16;
@@ -22,11 +23,13 @@ pub enum WeightLayout {
     Vnni16x4,
     /// For AArch64 with int8 matrix products.
     I8mm16x8,
+    /// For Arm's microcontrollers with Helium.
+    Helium64,
 }
 
 impl WeightLayout {
     /// Every layout there is.
-    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::I8mm16x8];
+    pub const ALL: [Self; 4] = [Self::RowMajor, Self::Vnni16x4, Self::I8mm16x8, Self::Helium64];
 
     /// The code in a section entry.
     pub const fn code(self) -> u8 {
@@ -34,6 +37,7 @@ impl WeightLayout {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
             Self::I8mm16x8 => 2,
+            Self::Helium64 => 3,
         }
     }
 
@@ -48,15 +52,17 @@ impl WeightLayout {
             Self::RowMajor => "row-major",
             Self::Vnni16x4 => "vnni16x4",
             Self::I8mm16x8 => "i8mm16x8",
+            Self::Helium64 => "helium64",
         }
     }
 
-    /// Inputs that lie side by side, before those of the next output channel; `None` where all do.
+    /// Inputs that lie together, before the next ones of all output channels of a tile; `None` where all do.
     pub const fn group(self) -> Option<usize> {
         match self {
             Self::RowMajor => None,
             Self::Vnni16x4 => Some(4),
             Self::I8mm16x8 => Some(8),
+            Self::Helium64 => Some(64),
         }
     }
 
@@ -77,16 +83,26 @@ impl WeightLayout {
             }
             Self::Vnni16x4 => pack_row_in_groups::<4>(row, values, out, k),
             Self::I8mm16x8 => pack_row_in_groups::<8>(row, values, out, k),
+            Self::Helium64 => {
+                for column in (0..k).step_by(16) {
+                    let values = values.iter().skip(column).chain(core::iter::repeat(&0));
+                    let out = out.iter_mut().skip(self.index(row, column, k)).take(16);
+                    out.zip(values).for_each(|(out, &value)| *out = value);
+                }
+            }
         }
     }
 
     /// Where element `[row, column]` of a tensor with `k` columns lies.
     pub const fn index(self, row: usize, column: usize, k: usize) -> usize {
-        match self.group() {
-            None => row * k + column,
-            Some(group) => {
-                let (tile, row) = (row / TILE_CHANNELS, row % TILE_CHANNELS);
-                (tile * k + column / group * group) * TILE_CHANNELS + row * group + column % group
+        let (tile, row_of_tile) = (row / TILE_CHANNELS * TILE_CHANNELS * k, row % TILE_CHANNELS);
+        match self {
+            Self::RowMajor => row * k + column,
+            Self::Vnni16x4 => tile + (column / 4) * 64 + row_of_tile * 4 + column % 4,
+            Self::I8mm16x8 => tile + (column / 8) * 128 + row_of_tile * 8 + column % 8,
+            Self::Helium64 => {
+                let of_inputs = tile + (column / 64) * 16 * 64;
+                of_inputs + (row_of_tile / 4) * 4 * 64 + (column % 64 / 16) * 64 + (row % 4) * 16 + column % 16
             }
         }
     }
@@ -126,27 +142,30 @@ mod tests {
 
     #[test]
     fn packing_is_undone_by_unpacking() {
-        let input: [i8; 32 * 8] = core::array::from_fn(|i| (i * 7) as i8);
-        for (layout, group) in [(WeightLayout::Vnni16x4, 4), (WeightLayout::I8mm16x8, 8)] {
-            let (mut packed, mut back) = ([0i8; 256], [0i8; 256]);
-            repack(WeightLayout::RowMajor, &input, layout, &mut packed, 8);
-            repack(layout, &packed, WeightLayout::RowMajor, &mut back, 8);
+        const K: usize = 128;
+        let input: [i8; 32 * K] = core::array::from_fn(|i| (i * 7 + i / K) as i8);
+        for (layout, second_row) in
+            [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::I8mm16x8, 8..16), (WeightLayout::Helium64, 16..32)]
+        {
+            let (mut packed, mut back) = ([0i8; 32 * K], [0i8; 32 * K]);
+            repack(WeightLayout::RowMajor, &input, layout, &mut packed, K);
+            repack(layout, &packed, WeightLayout::RowMajor, &mut back, K);
             assert_eq!(input, back);
-            // The first inputs of the second channel.
-            assert_eq!(packed[group..][..group], input[8..][..group]);
+            assert_ne!(input, packed);
+            assert_eq!(packed[second_row.clone()], input[K..K + second_row.len()]);
         }
     }
 
     #[test]
     fn a_row_is_packed_to_where_its_elements_belong() {
         for layout in WeightLayout::ALL {
-            let mut out = [99i8; 32 * 8];
-            layout.pack_row(17, &[1, 2, 3, 4, 5], &mut out, 8);
-            for column in 0..8 {
+            let mut out = [99i8; 32 * 64];
+            layout.pack_row(17, &[1, 2, 3, 4, 5], &mut out, 64);
+            for column in 0..64 {
                 let expected = if column < 5 { column as i8 + 1 } else { 0 };
-                assert_eq!(out[layout.index(17, column, 8)], expected, "{layout:?}");
+                assert_eq!(out[layout.index(17, column, 64)], expected, "{layout:?}");
             }
-            assert_eq!(out.iter().filter(|&&value| value == 99).count(), 31 * 8);
+            assert_eq!(out.iter().filter(|&&value| value == 99).count(), 31 * 64);
         }
     }
 

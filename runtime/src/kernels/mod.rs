@@ -8,7 +8,7 @@ use crate::ops::softmax::RowScale;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_helium))]
 pub mod arm;
 #[cfg(any(
     all(target_arch = "aarch64", target_feature = "neon"),
@@ -67,7 +67,7 @@ impl MatmulShape {
     }
 
     /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", kernel_helium))]
     fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
@@ -103,8 +103,11 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
-pub(crate) const PACKS: bool =
-    cfg!(any(target_arch = "x86_64", all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod"))));
+pub(crate) const PACKS: bool = cfg!(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod")),
+    kernel_helium
+));
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -123,8 +126,7 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of the inputs on
-    /// that lie side by side.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`group`](WeightLayout::group) on.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
@@ -181,7 +183,7 @@ impl Kernels {
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use aarch64 as of_target;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_helium))]
 use arm as of_target;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 use riscv as of_target;
@@ -194,6 +196,7 @@ use x86_64 as of_target;
 #[cfg(not(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     kernel_dsp,
+    kernel_helium,
     all(target_arch = "riscv32", target_feature = "m"),
     target_feature = "simd128",
     target_arch = "x86_64"
