@@ -8,18 +8,19 @@ use crate::ops::softmax::RowScale;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub mod arm;
 #[cfg(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     kernel_dsp,
+    kernel_thumb2,
     all(target_arch = "riscv32", target_feature = "m"),
     target_feature = "simd128"
 ))]
 mod four;
 #[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
 mod lanes_default;
-#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
+#[cfg(any(kernel_dsp, kernel_thumb2, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 pub mod riscv;
@@ -183,7 +184,7 @@ impl Kernels {
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use aarch64 as of_target;
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 use arm as of_target;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 use riscv as of_target;
@@ -197,6 +198,7 @@ use x86_64 as of_target;
     all(target_arch = "aarch64", target_feature = "neon"),
     kernel_dsp,
     kernel_helium,
+    kernel_thumb2,
     all(target_arch = "riscv32", target_feature = "m"),
     target_feature = "simd128",
     target_arch = "x86_64"
