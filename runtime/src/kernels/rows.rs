@@ -301,6 +301,7 @@ macro_rules! rows {
 /// Entries that call their namesakes in `rows`, which have the features named.
 macro_rules! entries {
     ($features:literal: $($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        #[allow(unused_unsafe)] // WebAssembly's features need no promise.
         fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: this table is handed out only after the CPU reported these features.
             unsafe { rows::$name($($argument),*) }
