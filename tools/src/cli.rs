@@ -135,11 +135,13 @@ pub struct Target {
 
 impl Target {
     /// Every target there is; each layout has one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self { name: "portable", about: "Row-major, read everywhere", layout: WeightLayout::RowMajor },
         Self { name: "x86-64-avx512vnni", about: "x86-64 with AVX-512 VNNI", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avxvnni", about: "x86-64 with AVX-VNNI: the same", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "aarch64-dotprod", about: "AArch64 with dot products: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "aarch64-i8mm", about: "AArch64 with int8 matrix products", layout: WeightLayout::I8mm16x8 },
         Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium64 },
     ];
 }

@@ -31,8 +31,12 @@ const GROUP: usize = 256;
 
 /// Prints, for each part of the encoder, what one of its multiplications or elements takes: the instructions counted, divided by how many there
 /// are. Parts that follow each other have a line together, too.
-pub fn bench(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
-    let kernels = Kernels::native();
+pub fn bench(
+    kernels: &'static Kernels,
+    mut out: Console,
+    counter: &dyn InstructionCounter,
+    memory: &mut [u8],
+) -> Result<(), Failure> {
     writeln!(out, "kernels {}", kernels.name)?;
     let mut bench = Bench { kernels, counter, out, random: 1 };
     bench.linear("linear 128x768x768", memory, (128, H, H))?;

@@ -92,7 +92,10 @@ fn obey(board: Board) -> Result<(), Failure> {
         #[cfg(feature = "kernel-suite")]
         Command::KernelSuite => return kernel_suite(Console::out(), board.counter, board.workspace),
         #[cfg(feature = "kernel-suite")]
-        Command::KernelBench => return bench(Console::out(), board.counter, board.workspace),
+        Command::KernelBench { kernels } => {
+            let kernels = kernels.map_or(Some(Kernels::native()), Kernels::named).ok_or(Failure::UnknownCommand)?;
+            return bench(kernels, Console::out(), board.counter, board.workspace);
+        }
         #[cfg(feature = "kernel-suite")]
         Command::DamageSweep { .. } => damage::sweep(board.model, board.workspace)?,
         #[cfg(feature = "kernel-suite")]
@@ -151,7 +154,7 @@ pub fn answer<S: Storage>(
             fill_mask(&mut runner, room, text)?
         }
         #[cfg(feature = "kernel-suite")]
-        Command::KernelSuite | Command::KernelBench | Command::Panic => return Ok(()),
+        Command::KernelSuite | Command::KernelBench { .. } | Command::Panic => return Ok(()),
     };
     let out = &mut runner.out;
     writeln!(out, "kernels {}", kernels.name)?;

@@ -64,7 +64,10 @@ pub enum Command<'a> {
     KernelSuite,
     /// What the kernels take.
     #[cfg(feature = "kernel-suite")]
-    KernelBench,
+    KernelBench {
+        /// The name of their table, of those that this CPU runs; the best without it.
+        kernels: Option<&'a str>,
+    },
     /// Whether damaged models and impossible questions are refused, and then the question of `FillMask`.
     #[cfg(feature = "kernel-suite")]
     DamageSweep {
@@ -93,7 +96,7 @@ impl<'a> Command<'a> {
             #[cfg(feature = "kernel-suite")]
             (Some("kernel-suite"), None, _, _) => Ok(Self::KernelSuite),
             #[cfg(feature = "kernel-suite")]
-            (Some("kernel-bench"), None, _, _) => Ok(Self::KernelBench),
+            (Some("kernel-bench"), kernels, None, _) => Ok(Self::KernelBench { kernels }),
             #[cfg(feature = "kernel-suite")]
             (Some("damage-sweep"), Some(text), None, _) => Ok(Self::DamageSweep { text }),
             #[cfg(feature = "kernel-suite")]

@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
             Self::UnknownCommand => {
                 write!(f, "unknown command: fill-mask TEXT, next-sentence A B or features TEXT")?;
                 if cfg!(feature = "kernel-suite") {
-                    write!(f, ", kernel-suite, kernel-bench, damage-sweep TEXT or panic")
+                    write!(f, ", kernel-suite, kernel-bench [KERNELS], damage-sweep TEXT or panic")
                 } else {
                     Ok(())
                 }

@@ -4,9 +4,10 @@
 //! |-------------|---------------------------------------------------------------------------------------|
 //! | `RowMajor`  | `[N][K]`                                                                              |
 //! | `Vnni16x4`  | `[N / 16][K / 4][16][4]`: 16 output channels × 4 inputs fill one 512-bit register     |
+//! | `I8mm16x8`  | `[N / 16][K / 8][16][8]`: 2 output channels × 8 inputs fill one 128-bit register      |
 //! | `Helium64`  | `[N / 16][K / 64][4][4][4][16]`: of 64 inputs, four times 4 output channels; of these, four times 16 inputs, each channel's together: four 128-bit registers |
 //!
-//! Packed, N is a multiple of 16, and K of 4 or 64; a tensor where they are not stays row-major.
+//! Packed, N is a multiple of 16, and K of 4, 8 or 64; a tensor where they are not stays row-major.
 
 /// Output channels that are computed together; a packed layout keeps that many in one block.
 pub const TILE_CHANNELS: usize = 16;
@@ -18,21 +19,24 @@ pub enum WeightLayout {
     /// As PyTorch stores it. Every kernel reads it.
     #[default]
     RowMajor,
-    /// For x86-64 with AVX-512 VNNI.
+    /// For x86-64 with AVX-512 VNNI, and for AArch64 with dot products.
     Vnni16x4,
+    /// For AArch64 with int8 matrix products.
+    I8mm16x8,
     /// For Arm's microcontrollers with Helium.
     Helium64,
 }
 
 impl WeightLayout {
     /// Every layout there is.
-    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::Helium64];
+    pub const ALL: [Self; 4] = [Self::RowMajor, Self::Vnni16x4, Self::I8mm16x8, Self::Helium64];
 
     /// The code in a section entry.
     pub const fn code(self) -> u8 {
         match self {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
+            Self::I8mm16x8 => 2,
             Self::Helium64 => 3,
         }
     }
@@ -47,6 +51,7 @@ impl WeightLayout {
         match self {
             Self::RowMajor => "row-major",
             Self::Vnni16x4 => "vnni16x4",
+            Self::I8mm16x8 => "i8mm16x8",
             Self::Helium64 => "helium64",
         }
     }
@@ -56,6 +61,7 @@ impl WeightLayout {
         match self {
             Self::RowMajor => None,
             Self::Vnni16x4 => Some(4),
+            Self::I8mm16x8 => Some(8),
             Self::Helium64 => Some(64),
         }
     }
@@ -75,16 +81,8 @@ impl WeightLayout {
                 let out = out.iter_mut().skip(row * k).take(k);
                 out.zip(values.iter().chain(core::iter::repeat(&0))).for_each(|(out, &value)| *out = value);
             }
-            Self::Vnni16x4 => {
-                let tile = out.get_mut(row / 16 * 16 * k..).unwrap_or_default();
-                let (groups, rest) = values.as_chunks::<4>();
-                let last = core::array::from_fn(|index| rest.get(index).copied().unwrap_or(0));
-                let groups = groups.iter().copied().chain(core::iter::once(last)).chain(core::iter::repeat([0; 4]));
-                for (out, group) in tile.as_chunks_mut::<64>().0.iter_mut().zip(groups).take(k / 4) {
-                    let out = out.as_chunks_mut::<4>().0.iter_mut().skip(row % 16).take(1);
-                    out.for_each(|out| *out = group);
-                }
-            }
+            Self::Vnni16x4 => pack_row_in_groups::<4>(row, values, out, k),
+            Self::I8mm16x8 => pack_row_in_groups::<8>(row, values, out, k),
             Self::Helium64 => {
                 for column in (0..k).step_by(16) {
                     let values = values.iter().skip(column).chain(core::iter::repeat(&0));
@@ -97,14 +95,28 @@ impl WeightLayout {
 
     /// Where element `[row, column]` of a tensor with `k` columns lies.
     pub const fn index(self, row: usize, column: usize, k: usize) -> usize {
+        let (tile, row_of_tile) = (row / TILE_CHANNELS * TILE_CHANNELS * k, row % TILE_CHANNELS);
         match self {
             Self::RowMajor => row * k + column,
-            Self::Vnni16x4 => (row / 16) * 16 * k + (column / 4) * 64 + (row % 16) * 4 + column % 4,
+            Self::Vnni16x4 => tile + (column / 4) * 64 + row_of_tile * 4 + column % 4,
+            Self::I8mm16x8 => tile + (column / 8) * 128 + row_of_tile * 8 + column % 8,
             Self::Helium64 => {
-                let of_inputs = (row / 16) * 16 * k + (column / 64) * 16 * 64;
-                of_inputs + (row % 16 / 4) * 4 * 64 + (column % 64 / 16) * 64 + (row % 4) * 16 + column % 16
+                let of_inputs = tile + (column / 64) * 16 * 64;
+                of_inputs + (row_of_tile / 4) * 4 * 64 + (column % 64 / 16) * 64 + (row % 4) * 16 + column % 16
             }
         }
+    }
+}
+
+/// [`WeightLayout::pack_row`] of a layout in which G inputs lie side by side.
+fn pack_row_in_groups<const G: usize>(row: usize, values: &[i8], out: &mut [i8], k: usize) {
+    let tile = out.get_mut(row / TILE_CHANNELS * TILE_CHANNELS * k..).unwrap_or_default();
+    let (groups, rest) = values.as_chunks::<G>();
+    let last = core::array::from_fn(|index| rest.get(index).copied().unwrap_or(0));
+    let groups = groups.iter().copied().chain(core::iter::once(last)).chain(core::iter::repeat([0; G]));
+    for (out, group) in tile.chunks_exact_mut(TILE_CHANNELS * G).zip(groups).take(k / G) {
+        let out = out.as_chunks_mut::<G>().0.iter_mut().skip(row % TILE_CHANNELS).take(1);
+        out.for_each(|out| *out = group);
     }
 }
 
@@ -132,7 +144,9 @@ mod tests {
     fn packing_is_undone_by_unpacking() {
         const K: usize = 128;
         let input: [i8; 32 * K] = core::array::from_fn(|i| (i * 7 + i / K) as i8);
-        for (layout, second_row) in [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::Helium64, 16..32)] {
+        for (layout, second_row) in
+            [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::I8mm16x8, 8..16), (WeightLayout::Helium64, 16..32)]
+        {
             let (mut packed, mut back) = ([0i8; 32 * K], [0i8; 32 * K]);
             repack(WeightLayout::RowMajor, &input, layout, &mut packed, K);
             repack(layout, &packed, WeightLayout::RowMajor, &mut back, K);

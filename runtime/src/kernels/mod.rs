@@ -6,21 +6,33 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub mod aarch64;
 #[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub mod arm;
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    kernel_dsp,
+    kernel_thumb2,
+    all(target_arch = "riscv32", target_feature = "m"),
+    target_feature = "simd128"
+))]
+mod four;
+#[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
+mod lanes_default;
 #[cfg(any(kernel_dsp, kernel_thumb2, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 pub mod riscv;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
 mod rows;
-#[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
-mod rounding;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
+#[cfg(target_feature = "simd128")]
+pub mod wasm32;
 
 /// The shape of a matrix product `out[m][n] = Σₖ input[m][k] · weight[n][k]`, and the strides of its rows in elements.
 ///
@@ -56,7 +68,7 @@ impl MatmulShape {
     }
 
     /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
-    #[cfg(any(target_arch = "x86_64", kernel_helium))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", kernel_helium))]
     fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
@@ -92,7 +104,11 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
-pub(crate) const PACKS: bool = cfg!(any(target_arch = "x86_64", kernel_helium));
+pub(crate) const PACKS: bool = cfg!(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", any(feature = "std", target_feature = "dotprod")),
+    kernel_helium
+));
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -166,40 +182,39 @@ impl Kernels {
     }
 }
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use aarch64 as of_target;
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
+use arm as of_target;
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+use riscv as of_target;
+#[cfg(target_feature = "simd128")]
+use wasm32 as of_target;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as of_target;
+
+/// A target without tables of its own.
+#[cfg(not(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    kernel_dsp,
+    kernel_helium,
+    kernel_thumb2,
+    all(target_arch = "riscv32", target_feature = "m"),
+    target_feature = "simd128",
+    target_arch = "x86_64"
+)))]
+mod of_target {
+    pub(super) const COMPILED: &[&str] = &["scalar"];
+
+    pub(super) fn available() -> impl Iterator<Item = &'static super::Kernels> {
+        core::iter::empty()
+    }
+}
+
 /// Every table this CPU can run, the best first, `scalar` last.
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
-    #[cfg(target_arch = "x86_64")]
-    let vector = x86_64::available();
-    #[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
-    let vector = arm::available();
-    #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
-    let vector = riscv::available();
-    #[cfg(not(any(
-        target_arch = "x86_64",
-        kernel_dsp,
-        kernel_thumb2,
-        kernel_helium,
-        all(target_arch = "riscv32", target_feature = "m")
-    )))]
-    let vector = core::iter::empty();
-    vector.chain(core::iter::once(&scalar::SCALAR))
+    of_target::available().chain(core::iter::once(&scalar::SCALAR))
 }
 
 /// Names of the tables that are compiled in, whether or not this CPU can run them.
-#[cfg(target_arch = "x86_64")]
-pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
-/// Names of the tables that are compiled in.
-#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
-pub const COMPILED: &[&str] = arm::COMPILED;
-/// Names of the tables that are compiled in.
-#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
-pub const COMPILED: &[&str] = riscv::COMPILED;
-/// Names of the tables that are compiled in.
-#[cfg(not(any(
-    target_arch = "x86_64",
-    kernel_dsp,
-    kernel_thumb2,
-    kernel_helium,
-    all(target_arch = "riscv32", target_feature = "m")
-)))]
-pub const COMPILED: &[&str] = &["scalar"];
+pub const COMPILED: &[&str] = of_target::COMPILED;

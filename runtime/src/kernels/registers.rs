@@ -3,6 +3,7 @@
 //! goes to the reference.
 
 use super::PerChannel;
+use super::four::four;
 use crate::ops::activation;
 use crate::ops::average::{self, Divisor};
 use crate::ops::layer_norm::{self, Normalizer};
@@ -19,24 +20,6 @@ pub(super) trait Core {
     /// See [`saturate_i16`](crate::ops::fixed_point::saturate_i16).
     fn saturate(values: [i32; 4]) -> [i16; 4];
 }
-
-/// Four results: loops of four are not unrolled by a compiler that is asked for small code.
-macro_rules! four {
-    (|$($argument:ident),+| $result:expr) => {
-        [
-            four!(@ 0, [$($argument),+] $result),
-            four!(@ 1, [$($argument),+] $result),
-            four!(@ 2, [$($argument),+] $result),
-            four!(@ 3, [$($argument),+] $result),
-        ]
-    };
-    (@ $index:literal, [$($argument:ident),+] $result:expr) => {{
-        $(let $argument = $argument[$index];)+
-        $result
-    }};
-}
-#[allow(unused_imports)] // Not every core has rows of its own.
-pub(super) use four;
 
 /// `value · 2^−shift`, rounded; `shift` is 1 to 31.
 #[inline(always)]

@@ -107,10 +107,19 @@ macro_rules! rows {
                 // Two rows at a time.
                 let whole = whole_rows(tile, channels, out.len(), stride) & !1;
                 let (tile, tile_left) = tile.split_at(16 * whole);
-                let (multipliers, deltas) = (load(multiplier), delta.map(|entries| table(entries)));
+                let multipliers = load(multiplier);
+                // A table is large: it stays where it is made.
+                let table_of_delta;
+                let deltas = match delta {
+                    Some(entries) => {
+                        table_of_delta = table(entries);
+                        Some(&table_of_delta)
+                    }
+                    None => None,
+                };
                 for ([tile_a, tile_b], row) in tile.as_chunks().0.as_chunks().0.iter().zip((0..whole).step_by(2)) {
                     let [a, b] = [load(tile_a), load(tile_b)];
-                    let deltas = match &deltas {
+                    let deltas = match deltas {
                         Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
                     };
@@ -157,11 +166,11 @@ macro_rules! rows {
                 if row.len() != out.len() || smoothing.len() != out.len() {
                     return quantize::quantize_smoothed(row, smoothing, out);
                 }
-                let product = |(&row, &smoothing): (&i16, &i16)| i32::from(row) * i32::from(smoothing);
-                let largest = row.iter().zip(smoothing).map(product).fold(0, |most: u32, x| most.max(x.unsigned_abs()));
+                let largest = largest_product(row, smoothing);
                 let ((row, row_left), (smoothing, smoothing_left)) = (row.as_chunks(), smoothing.as_chunks());
                 let values = row.iter().zip(smoothing).map(|(row, by)| multiply(load_i16(row), load_i16(by)));
-                quantize_row(out, largest, values, row_left.iter().zip(smoothing_left).map(product))
+                let left = row_left.iter().zip(smoothing_left);
+                quantize_row(out, largest, values, left.map(|(&row, &by)| i32::from(row) * i32::from(by)))
             }
 
             #[target_feature(enable = $features)]
@@ -169,11 +178,11 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i16(row, out);
                 }
-                let largest = row.iter().fold(0, |most: u16, x| most.max(x.unsigned_abs()));
+                let largest = u32::from(largest_i16(row)) << ROW_SHIFT;
                 let (row, row_left) = row.as_chunks();
                 let values = row.iter().map(|row| shift_left(load_i16(row), ROW_SHIFT));
                 let values_left = row_left.iter().map(|&value| i32::from(value) << ROW_SHIFT);
-                quantize_row(out, u32::from(largest) << ROW_SHIFT, values, values_left)
+                quantize_row(out, largest, values, values_left)
             }
 
             #[target_feature(enable = $features)]
@@ -181,7 +190,7 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i32(row, out);
                 }
-                let largest = row.iter().fold(0, |most: u32, x| most.max(x.unsigned_abs()));
+                let largest = largest_i32(row);
                 let (row, row_left) = row.as_chunks();
                 quantize_row(out, largest, row.iter().map(|row| load(row)), row_left.iter().copied())
             }
@@ -222,45 +231,41 @@ macro_rules! rows {
                 let (scores, scores_left) = scores.as_chunks_mut();
                 let (keys, keys_left) = keys.as_chunks();
                 let (out, out_left) = out.as_chunks_mut();
-                let left = scores_left.len();
-                let mut most = splat(i32::MIN);
-                for (scores, keys) in scores.iter_mut().zip(keys) {
-                    most = softmax_scores(scores, keys, scale, most);
-                }
                 // What is left, with copies of its first score behind it: these are not the largest where that is not.
                 let mut last_scores = [scores_left.first().copied().unwrap_or(0); 32];
                 let mut last_keys = [keys_left.first().copied().unwrap_or(0); 32];
-                if left > 0 {
-                    last_scores[..left].copy_from_slice(scores_left);
-                    last_keys[..left].copy_from_slice(keys_left);
-                    most = softmax_scores(&mut last_scores, &last_keys, scale, most);
+                last_scores.iter_mut().zip(&*scores_left).for_each(|(last, &score)| *last = score);
+                last_keys.iter_mut().zip(keys_left).for_each(|(last, &key)| *last = key);
+                let is_left = !scores_left.is_empty();
+                let mut most = splat(i32::MIN);
+                let last = is_left.then_some((&mut last_scores, &last_keys));
+                for (scores, keys) in scores.iter_mut().zip(keys).chain(last) {
+                    most = softmax_scores(scores, keys, scale, most);
                 }
                 let most = largest(most);
-                let mut sums = load_bytes(&[0; 32]);
-                for (scores, out) in scores.iter().zip(out) {
+                let (mut sums, mut last_out) = (load_bytes(&[0; 32]), [0; 32]);
+                let last = is_left.then_some((&last_scores, &mut last_out));
+                for (scores, out) in (&*scores).iter().zip(out).chain(last) {
                     let probabilities = softmax_probabilities(scores, scale, most);
                     sums = add_bytes(sums, probabilities);
                     store_bytes(probabilities, out);
                 }
-                if left > 0 {
-                    let mut last = [0; 32];
-                    store_bytes(softmax_probabilities(&last_scores, scale, most), &mut last);
-                    last[left..].fill(0);
-                    out_left.copy_from_slice(&last[..left]);
-                    sums = add_bytes(sums, load_bytes(&last));
+                // What is behind the last score does not count.
+                for (last, out) in last_out.iter_mut().zip(out_left) {
+                    *out = core::mem::take(last);
                 }
-                total(sums)
+                total(sums) - total(add_bytes(load_bytes(&[0; 32]), load_bytes(&last_out)))
             }
 
             #[target_feature(enable = $features)]
             pub(super) fn average_row(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]) {
                 let reciprocal = splat(divisor.reciprocal);
-                let whole = weighted.len().min(scales.len()).min(out.len()) & !15;
-                let (weighted, weighted_left) = weighted.split_at(whole);
-                let (scales, scales_left) = scales.split_at(whole);
-                let (out, out_left) = out.split_at_mut(whole);
-                let rows = weighted.as_chunks().0.iter().zip(scales.as_chunks().0).zip(out.as_chunks_mut().0);
-                for ((weighted, scales), out) in rows {
+                if scales.len() != weighted.len() || out.len() != weighted.len() {
+                    return average::average_row(weighted, divisor, scales, out);
+                }
+                let ((weighted, weighted_left), (scales, scales_left)) = (weighted.as_chunks(), scales.as_chunks());
+                let (out, out_left) = out.as_chunks_mut();
+                for ((weighted, scales), out) in weighted.iter().zip(scales).zip(out) {
                     let quotient = shifted_multiply_high(load(weighted), divisor.shift, reciprocal);
                     store_i16(shifted_multiply_high(quotient, 2, load(scales)), out);
                 }
@@ -269,17 +274,17 @@ macro_rules! rows {
 
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
-                // What the compiler makes of it is as good.
-                layer_norm::sums(row)
+                sums(row)
             }
 
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
                 let inverse = splat(normalizer.inverse);
-                let whole = row.len().min(parameters.len()) & !15;
-                let (row, row_left) = row.split_at_mut(whole);
-                let (parameters, parameters_left) = parameters.split_at(whole);
-                for (row, parameters) in row.as_chunks_mut().0.iter_mut().zip(parameters.as_chunks().0) {
+                if parameters.len() != row.len() {
+                    return layer_norm::normalize(row, parameters, normalizer);
+                }
+                let ((row, row_left), (parameters, parameters_left)) = (row.as_chunks_mut(), parameters.as_chunks());
+                for (row, parameters) in row.iter_mut().zip(parameters) {
                     let [gamma, beta] = load_pairs(parameters);
                     let deviation = multiply_add_i16(load_i16(row), normalizer.width, -normalizer.sum);
                     let deviation = scale_by_power_of_two(deviation, normalizer.deviation_shift);
@@ -296,6 +301,7 @@ macro_rules! rows {
 /// Entries that call their namesakes in `rows`, which have the features named.
 macro_rules! entries {
     ($features:literal: $($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        #[allow(unused_unsafe)] // WebAssembly's features need no promise.
         fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: this table is handed out only after the CPU reported these features.
             unsafe { rows::$name($($argument),*) }

@@ -43,7 +43,7 @@ static EXP2: [u8; 259] = {
     table
 };
 
-crate::kernels::rounding::rounding!("avx2");
+crate::kernels::lanes_default::defaults!("avx2");
 
 lanes! {
     pub(super) fn load(from: &[i32; 16]) -> Lanes {

@@ -28,7 +28,7 @@ macro_rules! lanes {
     )*};
 }
 
-crate::kernels::rounding::rounding!("avx512f,avx512bw,avx512vl,avx512vnni");
+crate::kernels::lanes_default::defaults!("avx512f,avx512bw,avx512vl,avx512vnni");
 
 lanes! {
     pub(super) fn load(from: &[i32; 16]) -> Lanes {

@@ -11,6 +11,9 @@ mod avx512vnni;
 #[cfg(feature = "std")]
 extern crate std;
 
+/// Names of the tables that are compiled in.
+pub(super) const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
+
 /// Whether the CPU has every feature named: asked at run time with `std`, else what the build was told.
 macro_rules! has {
     ($($feature:tt),+) => {{

@@ -1,7 +1,6 @@
-//! The roundings of [`fixed_point`](crate::ops::fixed_point) on sixteen lanes, for instruction sets that have only plain shifts: made of
-//! the functions of a file of lanes, among which they take their place.
+//! What a file of lanes need not write out itself: made of the functions that it has, or of what the compiler makes of a plain loop.
 
-macro_rules! rounding {
+macro_rules! defaults {
     ($features:literal) => {
         /// See [`rounding_shift_right`](crate::ops::fixed_point::rounding_shift_right).
         #[inline]
@@ -75,7 +74,35 @@ macro_rules! rounding {
         pub(super) fn add_bias(value: Lanes, Bias { bias, least, most }: Bias) -> Lanes {
             add(max(min(value, most), least), bias)
         }
+
+        /// The largest magnitude of a row.
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) fn largest_i16(row: &[i16]) -> u16 {
+            row.iter().fold(0, |most, value| most.max(value.unsigned_abs()))
+        }
+
+        /// The largest magnitude of a row.
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) fn largest_i32(row: &[i32]) -> u32 {
+            row.iter().fold(0, |most, value| most.max(value.unsigned_abs()))
+        }
+
+        /// The largest magnitude of the products of two rows.
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) fn largest_product(a: &[i16], b: &[i16]) -> u32 {
+            a.iter().zip(b).fold(0, |most, (&a, &b)| most.max((i32::from(a) * i32::from(b)).unsigned_abs()))
+        }
+
+        /// See [`sums`](crate::ops::layer_norm::sums).
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) fn sums(row: &[i16]) -> (i32, i64) {
+            crate::ops::layer_norm::sums(row)
+        }
     };
 }
 
-pub(super) use rounding;
+pub(super) use defaults;
