@@ -94,6 +94,9 @@ pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
 pub(crate) const PACKS: bool = cfg!(any(target_arch = "x86_64", kernel_helium));
 
+/// Whether those load a row once for two tiles.
+pub(crate) const PAIRS: bool = cfg!(not(kernel_helium));
+
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
 
