@@ -114,7 +114,7 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`group`](WeightLayout::group) on.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`part`](WeightLayout::part) on.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
