@@ -5,4 +5,8 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod flash;
+pub mod self_test;
+pub mod signature;
+pub mod slots;
 pub mod store;
