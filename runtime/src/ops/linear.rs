@@ -109,8 +109,8 @@ impl Parameters {
 }
 
 impl<S: Storage> Linear<S> {
-    /// Reads the parameters of a tile.
-    fn parameters(&self, tile: &Tile, parameters: &mut Parameters) -> Result<(), Unreadable> {
+    /// Into memory of the caller: returned, they would stand on the stack twice more.
+    fn read_parameters(&self, tile: &Tile, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let count = self.tiles.parameters;
         self.blob.view(tile.offset, size_of::<i32>() * count * tile.channels, |bytes| {
             let words = bytes.as_chunks().0;
@@ -155,9 +155,8 @@ impl<S: Storage> Linear<S> {
         if PACKS && self.tiles.layout != WeightLayout::RowMajor {
             return self.packed_tiles(kernels, input, (part, index), memory, sink);
         }
-        let mut parameters = [Parameters::NONE];
-        let [of_tile] = &mut parameters;
-        self.parameters(&tile, of_tile)?;
+        let mut parameters = Parameters::NONE;
+        self.read_parameters(&tile, &mut parameters)?;
         let step = (self.blob.window_bytes() / inputs.max(1)).clamp(1, TILE_CHANNELS);
         let mut first = 0;
         while first < tile.channels {
@@ -165,12 +164,19 @@ impl<S: Storage> Linear<S> {
             let at = tile.weights + (first * inputs) as u32;
             self.blob.view(at, channels * inputs, |weights| {
                 let of = Weights { values: bytemuck::cast_slice(weights), channels, stride: inputs, step: 1 };
-                self.channels(kernels, input, &of, &parameters, memory, &mut |row, _, tile, multiplier| {
-                    sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
-                });
+                self.channels(
+                    kernels,
+                    input,
+                    &of,
+                    core::slice::from_ref(&parameters),
+                    memory,
+                    &mut |row, _, tile, multiplier| {
+                        sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
+                    },
+                );
             })?;
             first += channels;
-            let [Parameters { bias, multiplier, output_multiplier }] = &mut parameters;
+            let Parameters { bias, multiplier, output_multiplier } = &mut parameters;
             for of_channels in [bias, multiplier, output_multiplier] {
                 of_channels.rotate_left(channels.min(TILE_CHANNELS));
             }
@@ -201,7 +207,7 @@ impl<S: Storage> Linear<S> {
         let (tiles, bytes) = if with_second { (2, stride + bytes) } else { (1, bytes) };
         let mut parameters = [Parameters::NONE; if PAIRS { 2 } else { 1 }];
         for (parameters, tile) in parameters.iter_mut().zip([first, second]).take(tiles) {
-            self.parameters(&tile, parameters)?;
+            self.read_parameters(&tile, parameters)?;
         }
         let parameters = parameters.get(..tiles).unwrap_or_default();
         self.blob.view(first.weights, bytes, |weights| {
