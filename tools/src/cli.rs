@@ -142,7 +142,7 @@ impl Target {
         Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
         Self { name: "aarch64-dotprod", about: "AArch64 with dot products: the same", layout: WeightLayout::Vnni16x4 },
         Self { name: "aarch64-i8mm", about: "AArch64 with int8 matrix products", layout: WeightLayout::I8mm16x8 },
-        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium64 },
+        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium4x16 },
     ];
 }
 

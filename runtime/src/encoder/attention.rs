@@ -217,17 +217,19 @@ impl<S: Storage> Forward<'_, S> {
                 if part == QUERY || part == KEY {
                     let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
                     for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
-                        wide.iter_mut()
-                            .skip(channel)
-                            .zip(values)
-                            .take(channels)
-                            .for_each(|(wide, &value)| *wide = value);
+                        let wide = wide.get_mut(channel..).unwrap_or_default();
+                        match wide.first_chunk_mut::<16>() {
+                            Some(wide) if channels == 16 => *wide = *values,
+                            _ => wide.iter_mut().zip(values).take(channels).for_each(|(wide, &value)| *wide = value),
+                        }
                     }
                 } else {
                     for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()
                     {
-                        let values = values.iter().skip(index).step_by(16);
-                        of_channel.iter_mut().skip(row).zip(values).for_each(|(wide, &value)| *wide = value);
+                        let of_channel = of_channel.get_mut(row..).unwrap_or_default();
+                        for (wide, values) in of_channel.iter_mut().zip(values.as_chunks::<16>().0) {
+                            *wide = values.get(index).copied().unwrap_or(0);
+                        }
                     }
                 }
             },
