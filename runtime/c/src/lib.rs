@@ -25,11 +25,19 @@ use buffer::Buffer;
 use pointers::{put, slice, slice_mut};
 pub use status::MbertStatus;
 
+/// Where a panic would end. A name of its own shows in a linked program whether one can be reached.
+#[cfg(target_os = "none")]
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn mbert_panicked() -> ! {
+    #[allow(clippy::empty_loop)] // How this board sleeps is not known here.
+    loop {}
+}
+
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    #[allow(clippy::empty_loop)] // It may not be known how this board sleeps.
-    loop {}
+    mbert_panicked()
 }
 
 /// Tokens in the answer for a mask.
