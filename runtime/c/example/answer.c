@@ -1,5 +1,4 @@
 /* Fills in the mask of a text, and prints the hash on which every target must agree. The same on a host and on a board. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,7 +49,7 @@ int main(int arguments, char **argument) {
     }
     printf("trace ");
     for (size_t byte = 0; byte < sizeof hash; byte++) {
-        printf("%02" PRIx8, hash[byte]);
+        printf("%02x", (unsigned)hash[byte]);
     }
     printf("\n");
     return 0;

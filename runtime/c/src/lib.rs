@@ -4,6 +4,8 @@
 //! (`.ci/c-api` looks for the handler in the linked example, and finds none); should one be, a board stops in a loop, where its watchdog
 //! finds it, and a host aborts.
 #![cfg_attr(target_os = "none", no_std)]
+// What C promises is the same for all, and stands at the beginning of the header.
+#![allow(clippy::missing_safety_doc)]
 
 mod buffer;
 mod pointers;
@@ -159,10 +161,6 @@ pub extern "C" fn mbert_message(status: i32) -> *const c_char {
 ///
 /// bytes: the model, at a multiple of 8; its place may be longer than it. It is read in place, and must stay as it is while it is used.
 /// Large sections are checked by mbert_verify.
-///
-/// # Safety
-///
-/// See the header: pointers point to what they are declared to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_open(model: *mut MbertModel, bytes: *const u8, bytes_len: usize) -> MbertStatus {
     status((|| {
@@ -177,10 +175,6 @@ pub unsafe extern "C" fn mbert_open(model: *mut MbertModel, bytes: *const u8, by
 }
 
 /// Checks the SHA-256 of every section: once after the start, and after the model was written.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_verify(model: *const MbertModel) -> MbertStatus {
     // SAFETY: the caller's promise.
@@ -188,10 +182,6 @@ pub unsafe extern "C" fn mbert_verify(model: *const MbertModel) -> MbertStatus {
 }
 
 /// Tells what a model is.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_config(model: *const MbertModel, config: *mut MbertConfig) -> MbertStatus {
     status((|| {
@@ -214,10 +204,6 @@ pub unsafe extern "C" fn mbert_config(model: *const MbertModel, config: *mut Mbe
 /// Bytes of workspace for sequences of up to so many tokens, [CLS] and [SEP] included; 0 where the model is not open.
 ///
 /// Less will do: the same answer then takes several passes over some of the weights. mbert_max_tokens tells how much less.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_workspace_bytes(model: *const MbertModel, tokens: usize) -> usize {
     // SAFETY: the caller's promise.
@@ -226,10 +212,6 @@ pub unsafe extern "C" fn mbert_workspace_bytes(model: *const MbertModel, tokens:
 }
 
 /// The longest sequence that so much workspace allows, in as many passes as it takes; 0 if none does, or the model is not open.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_max_tokens(model: *const MbertModel, workspace_bytes: usize) -> usize {
     // SAFETY: the caller's promise.
@@ -239,10 +221,6 @@ pub unsafe extern "C" fn mbert_max_tokens(model: *const MbertModel, workspace_by
 /// Turns a text, or two as a pair, into token ids with [CLS] and [SEP].
 ///
 /// pair: null for one text. tokens: how many there are, also where ids is too short for them (MBERT_STATUS_BUFFER_TOO_SMALL).
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_tokenize(
     model: *const MbertModel,
@@ -281,10 +259,6 @@ pub unsafe extern "C" fn mbert_tokenize(
 /// Turns token ids back into text that ends with a zero byte.
 ///
 /// skip_special_tokens: leaves [CLS], [SEP] and their kind out. text_bytes: its length without the zero byte.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_decode(
     model: *const MbertModel,
@@ -310,10 +284,6 @@ pub unsafe extern "C" fn mbert_decode(
 /// Fills in every mask of a text.
 ///
 /// answers: one for each mask, in their order. masks: how many there are.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_fill_mask(
     model: *const MbertModel,
@@ -354,10 +324,6 @@ impl From<&MaskAnswer<MBERT_TOP_K>> for MbertMaskAnswer {
 /// Tells whether the second text follows the first: if logits[0] is larger than logits[1].
 ///
 /// logits: two values in steps of 2^-16.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_next_sentence(
     model: *const MbertModel,
@@ -381,10 +347,6 @@ pub unsafe extern "C" fn mbert_next_sentence(
 }
 
 /// Gives the last hidden states of a text.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_features(
     model: *const MbertModel,
@@ -416,10 +378,6 @@ pub unsafe extern "C" fn mbert_features(
 /// the same.
 ///
 /// hash: MBERT_TRACE_BYTES bytes.
-///
-/// # Safety
-///
-/// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mbert_trace(
     model: *const MbertModel,
