@@ -5,4 +5,6 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod protocol;
+pub mod server;
 pub mod store;
