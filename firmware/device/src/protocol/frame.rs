@@ -228,7 +228,9 @@ mod tests {
             }
             Body::Poll { have, cancel } => Frame { body: Body::Poll { have, cancel }, ..frame_without_body(&frame) },
             Body::Have { have } => Frame { body: Body::Have { have }, ..frame_without_body(&frame) },
-            Body::Working { done, total } => Frame { body: Body::Working { done, total }, ..frame_without_body(&frame) },
+            Body::Working { done, total } => {
+                Frame { body: Body::Working { done, total }, ..frame_without_body(&frame) }
+            }
             Body::Refused(refusal) => Frame { body: Body::Refused(refusal), ..frame_without_body(&frame) },
         };
         bytes.iter().filter_map(|&byte| decoder.push(byte).map(|frame| frame.map(kept))).collect()

@@ -415,10 +415,13 @@ pub fn items<'a, T: Deserialize<'a>>(mut bytes: &'a [u8]) -> impl Iterator<Item 
             return None;
         }
         let item = postcard::take_from_bytes(core::mem::take(&mut bytes));
-        Some(item.map(|(item, rest)| {
-            bytes = rest;
-            item
-        }).map_err(|_| DeviceError::Malformed))
+        Some(
+            item.map(|(item, rest)| {
+                bytes = rest;
+                item
+            })
+            .map_err(|_| DeviceError::Malformed),
+        )
     })
 }
 
