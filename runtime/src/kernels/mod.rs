@@ -10,6 +10,10 @@ use crate::ops::softmax::RowScale;
 pub mod arm;
 #[cfg(kernel_dsp)]
 mod registers;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
+mod rows;
+#[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
+mod rounding;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
