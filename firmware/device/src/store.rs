@@ -212,6 +212,24 @@ pub trait ModelStore {
     fn finish(&mut self) -> Result<Verdict, StoreError>;
 }
 
+impl<S: ModelStore> ModelStore for &mut S {
+    fn status(&mut self) -> StoreStatus {
+        (**self).status()
+    }
+
+    fn begin(&mut self, offer: &Offer) -> Result<Resume, StoreError> {
+        (**self).begin(offer)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        (**self).write(offset, bytes)
+    }
+
+    fn finish(&mut self) -> Result<Verdict, StoreError> {
+        (**self).finish()
+    }
+}
+
 /// Where models cannot be replaced: every upload is refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOnly;

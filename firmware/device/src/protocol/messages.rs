@@ -39,7 +39,7 @@ pub const MAX_MASKS: usize = 8;
 pub enum Request<'a> {
     /// Who is there. The first request of a session.
     Hello,
-    /// The tokens of a text, without special tokens, from one of them on.
+    /// The tokens of a text between `[CLS]` and `[SEP]`, from one of them on.
     Tokenize {
         /// Any text.
         text: &'a str,

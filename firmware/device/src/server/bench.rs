@@ -6,7 +6,7 @@ use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::memory_bytes_in_passes;
 
 use super::duty::{Duty, Line};
-use super::questions::{Questioned, SHOWN_TOKENS};
+use super::questions::{Run, SHOWN_TOKENS};
 use crate::protocol::messages::{Bench, DeviceError};
 
 /// Counts the instructions of steps, and of none between them.
@@ -39,7 +39,7 @@ impl<L: Line> Steps<'_, '_, L> {
 ///
 /// A sequence that is too long for the memory or the model.
 pub fn bench<L: Line>(
-    pipeline: Questioned<'_, '_, '_, '_>,
+    pipeline: Run<'_, '_, '_, '_>,
     model: &Model<&[u8]>,
     tokens: u16,
     instructions: &dyn Fn() -> u64,

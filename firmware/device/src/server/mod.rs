@@ -112,7 +112,7 @@ impl<'d, Store: ModelStore> Server<'d, Store> {
         Ok(encode_outcome(&Ok(answer), memory))
     }
 
-    fn questioned(&mut self) -> Result<(&'d Model<&'d [u8]>, Pipeline<'d, '_, &'d [u8]>), DeviceError> {
+    fn questioned(&mut self) -> Result<Questioned<'d, '_>, DeviceError> {
         questioned(self.model, self.kernels, self.workspace)
     }
 
@@ -163,12 +163,15 @@ impl<'d, Store: ModelStore> Server<'d, Store> {
     }
 }
 
+/// A model, and what runs it.
+type Questioned<'m, 'w> = (&'m Model<&'m [u8]>, Pipeline<'m, 'w, &'m [u8]>);
+
 /// The model, with memory to run it.
 fn questioned<'m, 'w>(
     model: Option<&'m Model<&'m [u8]>>,
     kernels: &'static Kernels,
     workspace: &'w mut [u8],
-) -> Result<(&'m Model<&'m [u8]>, Pipeline<'m, 'w, &'m [u8]>), DeviceError> {
+) -> Result<Questioned<'m, 'w>, DeviceError> {
     let model = model.ok_or(DeviceError::NoModel)?;
     // Weights packed for other kernels are as good as none.
     let pipeline = Pipeline::new(model, kernels, workspace).map_err(|_| DeviceError::NoModel)?;

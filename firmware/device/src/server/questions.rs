@@ -66,12 +66,12 @@ impl Observer for Trace {
     }
 }
 
-/// A model, and memory to run it.
-pub type Questioned<'p, 'm, 'w, 'b> = &'p mut Pipeline<'m, 'w, &'b [u8]>;
+/// What runs the model.
+pub type Run<'p, 'm, 'w, 'b> = &'p mut Pipeline<'m, 'w, &'b [u8]>;
 
 /// The sequence at hand through the encoder.
 fn encode<'p, 'b, L: Line>(
-    pipeline: Questioned<'p, '_, '_, 'b>,
+    pipeline: Run<'p, '_, '_, 'b>,
     trace: &mut Trace,
     duty: &mut Duty<'_, L>,
 ) -> Result<Encoded<'p, &'b [u8]>, DeviceError> {
@@ -105,21 +105,22 @@ fn pool<'e, L: Line>(
 /// A page of a text's tokens.
 pub fn tokenize(model: &Model<&[u8]>, text: &str, first: u32, memory: &mut [u8]) -> Result<usize, DeviceError> {
     let tokenizer = model.tokenizer();
-    let mut total = 0;
-    tokenizer.tokens(text, |_| total += 1)?;
-    if first > total {
+    let mut writer = AnswerWriter::new(memory);
+    let (mut total, mut has_room) = (0, true);
+    let mut tell = |id, start, end| {
+        if total >= first && has_room {
+            has_room = writer.push(&TokenItem { id, start, end, token: tokenizer.vocab().token(id).unwrap_or(b"?") });
+        }
+        total += 1;
+    };
+    let special = &model.manifest().tokenizer;
+    tell(special.cls_token_id, 0, 0);
+    tokenizer.tokens(text, |token| tell(token.id, token.start, token.end))?;
+    tell(special.sep_token_id, 0, 0);
+    if first >= total {
         return Err(DeviceError::NothingMore);
     }
-    let mut writer = AnswerWriter::new(memory);
-    let (mut index, mut has_room) = (0, true);
-    tokenizer.tokens(text, |token| {
-        if index >= first && has_room {
-            let bytes = tokenizer.vocab().token(token.id).unwrap_or(b"?");
-            has_room = writer.push(&TokenItem { id: token.id, start: token.start, end: token.end, token: bytes });
-        }
-        index += 1;
-    })?;
-    if writer.is_empty() && first < total {
+    if writer.is_empty() {
         return Err(DeviceError::ItemTooLong);
     }
     Ok(writer.finish(&Answer::Tokens { total }))
@@ -139,7 +140,7 @@ struct Masks {
 ///
 /// If the line fails.
 pub fn fill_mask<L: Line>(
-    pipeline: Questioned<'_, '_, '_, '_>,
+    pipeline: Run<'_, '_, '_, '_>,
     model: &Model<&[u8]>,
     room: &mut Room,
     link: &mut BoardLink<'_>,
@@ -188,7 +189,7 @@ fn decode(
 }
 
 fn find_masks<L: Line>(
-    pipeline: Questioned<'_, '_, '_, '_>,
+    pipeline: Run<'_, '_, '_, '_>,
     model: &Model<&[u8]>,
     message: &[u8],
     room: &mut Room,
@@ -226,7 +227,7 @@ fn find_masks<L: Line>(
 
 /// Whether the second text follows the first.
 pub fn next_sentence<L: Line>(
-    pipeline: Questioned<'_, '_, '_, '_>,
+    pipeline: Run<'_, '_, '_, '_>,
     (text, pair, trace): (&str, &str, bool),
     duty: &mut Duty<'_, L>,
 ) -> Result<Answer<'static>, DeviceError> {
@@ -251,7 +252,7 @@ struct Featured<'p, 'b> {
 ///
 /// If the line fails.
 pub fn features<L: Line>(
-    pipeline: Questioned<'_, '_, '_, '_>,
+    pipeline: Run<'_, '_, '_, '_>,
     model: &Model<&[u8]>,
     link: &mut BoardLink<'_>,
     line: &mut L,
@@ -276,7 +277,7 @@ pub fn features<L: Line>(
 }
 
 fn run_encoder<'p, 'b, L: Line>(
-    pipeline: Questioned<'p, '_, '_, 'b>,
+    pipeline: Run<'p, '_, '_, 'b>,
     message: &[u8],
     duty: &mut Duty<'_, L>,
 ) -> Result<Featured<'p, 'b>, DeviceError> {

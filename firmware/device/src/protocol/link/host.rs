@@ -252,9 +252,11 @@ impl<'m> Exchange<'m> {
     }
 
     /// Asks the board to stop the work: it answers that it did, or with the answer if that was quicker.
-    pub fn cancel(&mut self, now_ms: u64) {
-        self.cancel = true;
-        self.poll_at_ms = now_ms;
+    pub fn cancel(&mut self) {
+        if !self.cancel {
+            self.cancel = true;
+            self.poll_at_ms = 0;
+        }
     }
 
     /// Steps that the board has done, and steps there are; zeros before it has told.
