@@ -3,6 +3,7 @@
 mod answers;
 mod bad_input;
 mod built_in;
+mod device;
 mod eval;
 mod no_room;
 mod plan;
