@@ -84,7 +84,7 @@ pub enum FormatError {
         /// Its encoder layer (0 outside the encoder).
         layer: u16,
     },
-    /// A byte between two sections, or in the reserved signature section, is not zero.
+    /// A byte between two sections is not zero.
     NonZeroPadding {
         /// Where it is.
         offset_bytes: u64,

@@ -49,6 +49,10 @@ pub enum Command {
     Plan(PlanArgs),
     /// List the boards, and which of them a model fits.
     Boards(BoardsArgs),
+    /// Make a key that models are signed with, and its public half for the firmware.
+    Keygen(KeygenArgs),
+    /// Sign a model, for devices that take signed ones only.
+    Sign(SignArgs),
 }
 
 /// A model and how it is run.
@@ -144,6 +148,9 @@ pub struct InspectArgs {
     /// Model file, or a built-in model: small (the default) or tiny.
     #[arg(value_name = "MODEL")]
     pub model: Option<ModelName>,
+    /// Refuse a model that is not signed with the private half of this key.
+    #[arg(long, value_name = "KEY.pub")]
+    pub public_key: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -490,6 +497,28 @@ pub struct BoardsArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mbert keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// File to write the private key to; the public key goes to the same name with .pub behind it.
+    #[arg(short, long, value_name = "KEY")]
+    pub output: PathBuf,
+}
+
+/// `mbert sign`.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// Model file, or a built-in model: small or tiny.
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+    /// Private key, as `mbert keygen` writes it.
+    #[arg(long, value_name = "KEY")]
+    pub key: PathBuf,
+    /// File to write, instead of the model's own.
+    #[arg(short, long, value_name = "SIGNED.mbert")]
+    pub output: Option<PathBuf>,
 }
 
 /// One or more.

@@ -38,6 +38,8 @@ fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
         Command::Eval(args) => mbert::eval::run(args, out),
         Command::Plan(args) => mbert::plan::run(args, out),
         Command::Boards(args) => mbert::boards::run(args, out),
+        Command::Keygen(args) => mbert::sign::keygen(args, out),
+        Command::Sign(args) => mbert::sign::sign(args, out),
     }
 }
 

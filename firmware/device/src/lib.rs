@@ -7,4 +7,8 @@
 
 pub mod protocol;
 pub mod server;
+pub mod self_test;
+pub mod flash;
+pub mod slots;
+pub mod signature;
 pub mod store;

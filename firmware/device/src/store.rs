@@ -119,6 +119,13 @@ pub enum StoreError {
         /// What comes next.
         expected: u32,
     },
+    /// More bytes than the offered model has.
+    TooMany {
+        /// Bytes sent at once.
+        found_bytes: u32,
+        /// Bytes that are missing to the whole.
+        room_bytes: u32,
+    },
     /// The model is not whole yet.
     Incomplete {
         /// Bytes that are there.
@@ -164,6 +171,9 @@ impl fmt::Display for StoreError {
             Self::NotBegun => write!(f, "no upload has begun"),
             Self::WrongOffset { found, expected } => {
                 write!(f, "bytes for offset {found} were sent, but {expected} comes next")
+            }
+            Self::TooMany { found_bytes, room_bytes } => {
+                write!(f, "{found_bytes} bytes were sent, but the model ends after {room_bytes}: begin anew")
             }
             Self::Incomplete { found_bytes, total_bytes } => {
                 write!(f, "only {found_bytes} of {total_bytes} bytes have been sent: go on with the upload")

@@ -8,6 +8,7 @@ mod eval;
 mod no_room;
 mod plan;
 mod sd_image;
+mod sign;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -6,16 +6,18 @@ pub mod duty;
 mod pages;
 mod questions;
 mod bench;
-pub mod self_test;
 
+use mbert_runtime::error::ForwardError;
 use mbert_runtime::format::header::VERSION;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
+use mbert_runtime::kernels::suite::{self, SuiteError};
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
 
 use crate::protocol::link::board::BoardLink;
 use crate::protocol::messages::{Answer, Bench, DeviceError, Hello, ModelInfo, Request, SelfTest, encode_outcome};
+use crate::self_test::{self, Failed};
 use crate::store::{ModelStore, Offer};
 use duty::{Duty, Line, wait};
 pub use questions::Room;
@@ -97,7 +99,7 @@ impl<'d, Store: ModelStore> Server<'d, Store> {
                 let bench = bench::bench(&mut pipeline, model, tokens, instructions, duty)?;
                 Answer::Bench(Bench { stack_bytes: stack_bytes(), ..bench })
             }
-            Request::SelfTest => Answer::SelfTest(self.self_test(duty)?),
+            Request::SelfTest => Answer::SelfTest(self.self_test()?),
             Request::UploadBegin(offer) => Answer::Resume(self.store.begin(&offer)?),
             Request::UploadChunk { offset, bytes } => {
                 self.store.write(offset, bytes)?;
@@ -151,13 +153,22 @@ impl<'d, Store: ModelStore> Server<'d, Store> {
         Ok(encode_outcome(&Ok(Answer::Hello(hello)), memory))
     }
 
-    fn self_test<L: Line>(&mut self, duty: &mut Duty<'_, L>) -> Result<SelfTest<'static>, DeviceError> {
-        let (kernel_calls, wrong_kernel) = self_test::kernels(self.kernels, self.workspace)?;
-        let (cases, wrong_case) = match self.model {
-            None => (0, None),
-            Some(model) => {
-                self_test::known_answers(model, self.kernels, self.workspace, |progress| duty.attend(progress))?
+    /// The line waits meanwhile: what is compared has no steps.
+    fn self_test(&mut self) -> Result<SelfTest<'static>, DeviceError> {
+        let (kernel_calls, wrong_kernel) = match suite::run(self.kernels, self.workspace) {
+            Ok(calls) => (calls as u32, None),
+            Err(SuiteError::MemoryTooSmall { needed_bytes, given_bytes }) => {
+                return Err(ForwardError::WorkspaceTooSmall { needed_bytes, given_bytes }.into());
             }
+            Err(SuiteError::Different(difference)) => (0, Some(difference.entry)),
+            Err(_) => (0, Some("an entry")),
+        };
+        let (cases, wrong_case) = match self.model.map(|model| self_test::run(model, self.kernels, self.workspace)) {
+            None => (0, None),
+            Some(Ok(cases)) => (cases as u32, None),
+            Some(Err(Failed::Answer { case })) => (case as u32 + 1, Some(case as u32)),
+            Some(Err(Failed::Pipeline(error))) => return Err(error.into()),
+            Some(Err(Failed::Format(_) | Failed::Empty)) => return Err(DeviceError::NoModel),
         };
         Ok(SelfTest { kernels: self.kernels.name, kernel_calls, wrong_kernel, cases, wrong_case })
     }
