@@ -10,6 +10,7 @@ use crate::format::header::{HEADER_BYTES, Header};
 use crate::format::layout::WeightLayout;
 use crate::format::manifest::{Manifest, Provenance};
 use crate::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
+use crate::format::signature::Signature;
 use crate::format::tiles::Tiles;
 use crate::kernels::Kernels;
 use crate::ops::layer_norm::LayerNormScale;
@@ -138,9 +139,6 @@ impl<S: Storage> Model<S> {
             let section = entry(&self.blob, index)?;
             check_zero(&self.blob, end, section.offset_bytes)?;
             end = section.offset_bytes + section.length_bytes;
-            if section.kind == SectionKind::Signature {
-                check_zero(&self.blob, section.offset_bytes, end)?;
-            }
             verify_section(&self.blob, &section)?;
         }
         check_zero(&self.blob, end, self.header.total_bytes)
@@ -260,6 +258,22 @@ impl<'a> Model<&'a [u8]> {
     pub fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
         let blob = self.blob;
         (0..self.header.sections).filter_map(move |index| entry(&blob, index).ok())
+    }
+
+    /// What is to be signed: header and section table.
+    pub fn signed_bytes(&self) -> &'a [u8] {
+        self.blob.section(0, self.header.table_end() as u32)
+    }
+
+    /// Who signed the model; `None` where nobody did. Whether the signature is right is for who has a key to tell.
+    ///
+    /// # Errors
+    ///
+    /// If the section was damaged since the model was opened.
+    pub fn signature(&self) -> Result<Option<Signature>, FormatError> {
+        let (kind, layer) = (SectionKind::Signature, 0);
+        Signature::parse(&self.blob.read(self.offset(kind, 0))?)
+            .map_err(|_| FormatError::DamagedSection { kind, layer })
     }
 
     /// The bytes of a section.
@@ -448,21 +462,19 @@ fn check_zero(blob: &impl Storage, from: u64, to: u64) -> Result<(), FormatError
 }
 
 fn verify_section(blob: &impl Storage, section: &Section) -> Result<(), FormatError> {
-    let hash: [u8; 32] = match section.kind {
-        SectionKind::Signature => [0; 32],
-        _ => {
-            let mut hasher = Sha256::new();
-            let end = section.offset_bytes + section.length_bytes;
-            pieces(blob, section.offset_bytes, end, |_, bytes| {
-                hasher.update(bytes);
-                Ok(())
-            })?;
-            hasher.finalize().into()
-        }
-    };
-    if hash == section.sha256 {
-        Ok(())
+    let damaged = FormatError::DamagedSection { kind: section.kind, layer: section.layer };
+    let hash: [u8; 32] = if section.kind == SectionKind::Signature {
+        // It has its hash in itself: it is written when the table is signed already.
+        Signature::parse(&blob.read(section.offset_bytes as u32)?).map_err(|_| damaged)?;
+        [0; 32]
     } else {
-        Err(FormatError::DamagedSection { kind: section.kind, layer: section.layer })
-    }
+        let mut hasher = Sha256::new();
+        let end = section.offset_bytes + section.length_bytes;
+        pieces(blob, section.offset_bytes, end, |_, bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        hasher.finalize().into()
+    };
+    if hash == section.sha256 { Ok(()) } else { Err(damaged) }
 }

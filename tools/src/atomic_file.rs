@@ -15,6 +15,21 @@ use anyhow::{Context, Result, ensure};
 /// If the path names something else than a file, or writing fails (a full disk). The temporary file is then removed, and
 /// what was under the path before is still there.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    // As any new file: the umask takes away what it takes away.
+    write_with_mode(path, 0o666, write)
+}
+
+/// The same, for a file that nobody but its owner may read.
+///
+/// # Errors
+///
+/// As [`write_atomically`].
+pub fn write_secret(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    write_with_mode(path, 0o600, write)
+}
+
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn write_with_mode(path: &Path, mode: u32, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     ensure!(!path.exists() || path.is_file(), "cannot write {}: it exists and is not a file", path.display());
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -22,9 +37,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
     builder.prefix(".mbert-");
     #[cfg(unix)]
     {
-        // As any new file: the umask takes away what it takes away. The default would be readable by its owner alone.
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.permissions(std::fs::Permissions::from_mode(mode));
     }
     let written = builder.tempfile_in(directory).and_then(|temporary| {
         let mut buffered = BufWriter::new(temporary.as_file());

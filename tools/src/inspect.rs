@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use mbert_device::signature;
 use mbert_runtime::format::contents;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::section::{Element, Section, SectionKind};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cli::InspectArgs;
 use crate::model_file::ModelFile;
+use crate::sign::read_public_key;
 
 /// Sequence lengths for which the RAM is told.
 const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
@@ -22,16 +24,27 @@ const TOKENS: [usize; 6] = [8, 16, 32, 64, 128, 512];
 ///
 /// # Errors
 ///
-/// If the file is not a model, or damaged.
+/// If the file is not a model, damaged, or not signed as it must be.
 pub fn run(args: &InspectArgs, out: &mut impl Write) -> Result<ExitCode> {
     let file = ModelFile::named(&args.model.clone().unwrap_or_default(), WeightLayout::RowMajor)?;
     let model = file.model()?;
+    if let Some(path) = &args.public_key {
+        signature::check(&model, &read_public_key(path)?).with_context(|| format!("the key {}", path.display()))?;
+    }
+    let signed =
+        Signed { public_key: model.signature()?.map(|found| found.public_key), is_verified: args.public_key.is_some() };
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&to_json(&model)?)?)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&to_json(&model, &signed)?)?)?;
     } else {
-        print(&model, out)?;
+        print(&model, &signed, out)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is told of the signature.
+struct Signed {
+    public_key: Option<[u8; 32]>,
+    is_verified: bool,
 }
 
 /// Bytes as MB (10⁶ bytes).
@@ -121,7 +134,7 @@ fn multipliers(model: &Model<&[u8]>, section: &Section) -> Option<(i32, i32)> {
     range
 }
 
-fn print(model: &Model<&[u8]>, out: &mut impl Write) -> Result<()> {
+fn print(model: &Model<&[u8]>, signed: &Signed, out: &mut impl Write) -> Result<()> {
     let manifest = model.manifest();
     let (config, tokenizer, provenance) = (&manifest.config, &manifest.tokenizer, model.provenance()?);
     writeln!(
@@ -168,6 +181,11 @@ fn print(model: &Model<&[u8]>, out: &mut impl Write) -> Result<()> {
     writeln!(out, "checkpoint sha256 {}", hex(&provenance.checkpoint_sha256))?;
     writeln!(out, "calibrated sha256 {}", hex(&provenance.calibration_sha256))?;
     writeln!(out, "converter  {}, rollback counter {}", provenance.converter_version, provenance.rollback_counter)?;
+    match &signed.public_key {
+        None => writeln!(out, "signed     no")?,
+        Some(key) if signed.is_verified => writeln!(out, "signed     by {}, verified", hex(key))?,
+        Some(key) => writeln!(out, "signed     by {} as it says; --public-key verifies that", hex(key))?,
+    }
     writeln!(
         out,
         "\n{:<28} {:>5} {:<6} {:>16} {:>12} {:<10} multipliers",
@@ -212,7 +230,7 @@ fn cases(model: &Model<&[u8]>) -> Result<usize> {
     self_test::cases(model.section_bytes(&section))?.try_fold(0, |count, case| Ok(case.map(|_| count + 1)?))
 }
 
-fn to_json(model: &Model<&[u8]>) -> Result<Value> {
+fn to_json(model: &Model<&[u8]>, signed: &Signed) -> Result<Value> {
     let manifest = model.manifest();
     let sections: Vec<Value> = model
         .sections()
@@ -248,6 +266,7 @@ fn to_json(model: &Model<&[u8]>) -> Result<Value> {
             "calibration_sha256": hex(&provenance.calibration_sha256),
             "rollback_counter": provenance.rollback_counter,
         },
+        "signature": signed.public_key.map(|key| json!({ "public_key": hex(&key), "verified": signed.is_verified })),
         "total_bytes": model.header().total_bytes,
         "verified": true,
         "self_test_cases": cases(model)?,

@@ -1,12 +1,12 @@
 //! What the kernels take on this board, in instructions: each entry is called as the encoder calls it, on values of the sizes that a
-//! trained model gives it.
+//! trained model gives it. Weights lie as these kernels want them.
 
 use core::fmt::Write;
 
 use mbert_runtime::config::HiddenAct;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::tiles::Tiles;
-use mbert_runtime::kernels::{Kernels, MatmulShape};
+use mbert_runtime::kernels::{Kernels, MatmulI8, MatmulShape, MatmulU8};
 use mbert_runtime::ops::activation::delta_table;
 use mbert_runtime::ops::average::Divisor;
 use mbert_runtime::ops::fixed_point::accumulator_shift;
@@ -16,6 +16,7 @@ use mbert_runtime::ops::softmax::SoftmaxScale;
 
 use crate::counter::InstructionCounter;
 use crate::error::Failure;
+use crate::print::Fixed;
 use crate::semihosting::Console;
 
 /// Hidden size, head dimension, tokens: those of bert-base-multilingual-cased, at a length that users ask for.
@@ -28,15 +29,16 @@ const QUERY_ROWS: usize = 8;
 /// Channels that share a scale behind the activation.
 const GROUP: usize = 256;
 
-/// Prints, for each part of the encoder, what one of its multiplications or elements takes: `bench NAME INSTRUCTIONS UNITS`.
+/// Prints, for each part of the encoder, what one of its multiplications or elements takes: the instructions counted, divided by how many there
+/// are. Parts that follow each other have a line together, too.
 pub fn bench(mut out: Console, counter: &dyn InstructionCounter, memory: &mut [u8]) -> Result<(), Failure> {
     let kernels = Kernels::native();
     writeln!(out, "kernels {}", kernels.name)?;
     let mut bench = Bench { kernels, counter, out, random: 1 };
-    bench.linear("linear_128", memory, (128, H, H))?;
-    bench.linear("linear_16", memory, (16, H, H))?;
-    bench.linear("linear_1", memory, (1, H, H))?;
-    bench.linear("linear_groups_128", memory, (128, 4 * TILE, 4 * H))?;
+    bench.linear("linear 128x768x768", memory, (128, H, H))?;
+    bench.linear("linear 16x768x768", memory, (16, H, H))?;
+    bench.linear("linear 1x768x768", memory, (1, H, H))?;
+    bench.linear("linear 128x3072x64 in groups", memory, (128, 4 * TILE, 4 * H))?;
     bench.attention(memory)?;
     bench.activation(memory)?;
     bench.layer_norm(memory)
@@ -75,17 +77,25 @@ impl Bench<'_> {
         out.iter_mut().for_each(|out| *out = value(self));
     }
 
-    fn measure(&mut self, name: &str, units: usize, work: impl FnOnce(&Kernels)) -> Result<(), Failure> {
+    /// Prints what some work takes, and returns its instructions.
+    fn measure(&mut self, name: &str, units: usize, work: impl FnOnce(&Kernels)) -> Result<u64, Failure> {
         let begin = self.counter.instructions();
         work(self.kernels);
         let instructions = self.counter.instructions() - begin;
-        Ok(writeln!(self.out, "bench {name} {instructions} {units}")?)
+        self.print(name, units, instructions)?;
+        Ok(instructions)
+    }
+
+    fn print(&mut self, name: &str, units: usize, instructions: u64) -> Result<(), Failure> {
+        let each = Fixed { value: ((instructions << 16) / units as u64) as i64, fraction_bits: 16 };
+        Ok(writeln!(self.out, "bench {name}: {instructions} / {units} = {each}")?)
     }
 
     /// A linear layer up to the values that are added to the residual stream, activated or quantised.
     fn linear(&mut self, name: &str, memory: &mut [u8], (m, n, k): (usize, usize, usize)) -> Result<(), Failure> {
         let mut rest = memory;
-        let tiles = Tiles { offset: 0, channels: n, inputs: k, parameters: 2, layout: WeightLayout::RowMajor };
+        let layout = self.kernels.weight_layout;
+        let tiles = Tiles { offset: 0, channels: n, inputs: k, parameters: 2, layout };
         let blob = take::<u8>(&mut rest, n * (k + 8));
         for index in 0..tiles.count() {
             let tile = tiles.tile(0, index);
@@ -133,18 +143,24 @@ impl Bench<'_> {
         let (weighted, context) = (take::<i32>(&mut rest, N * D), take::<i16>(&mut rest, N * D));
         let sums = take::<u32>(&mut rest, N);
 
+        let is_packed = self.kernels.weight_layout != WeightLayout::RowMajor;
+        let (products, averages): (MatmulI8, MatmulU8) = match is_packed {
+            true => (self.kernels.matmul_packed_i8, self.kernels.matmul_packed_u8_i8),
+            false => (self.kernels.matmul_i8, self.kernels.matmul_u8_i8),
+        };
+        let weight_stride = |k: usize| if is_packed { TILE * k } else { k };
         let shape = MatmulShape {
             m: QUERY_ROWS,
             n: N,
             k: D,
             input_stride: D,
-            weight_stride: D,
+            weight_stride: weight_stride(D),
             out_stride: N,
-            out_tile_stride: 0,
+            out_tile_stride: TILE,
         };
-        self.measure("scores", N * N * D, |kernels| {
+        self.measure("q.kT 128x64x128", N * N * D, |_| {
             for (query, scores) in query.chunks_exact(QUERY_ROWS * D).zip(scores.chunks_exact_mut(QUERY_ROWS * N)) {
-                (kernels.matmul_i8)(&shape, query, key, scores);
+                products(&shape, query, key, scores);
             }
         })?;
         // A third of the probabilities become 0, as in the models that come with the project.
@@ -157,19 +173,21 @@ impl Bench<'_> {
         })?;
         let zeros = probabilities.iter().filter(|&&p| p == 0).count();
         writeln!(self.out, "zeros {zeros} of {}", N * N)?;
-        let shape = MatmulShape { n: D, k: N, input_stride: N, weight_stride: N, out_stride: D, ..shape };
-        self.measure("context", N * N * D, |kernels| {
+        let shape =
+            MatmulShape { n: D, k: N, input_stride: N, weight_stride: weight_stride(N), out_stride: D, ..shape };
+        self.measure("p.v 128x128x64", N * N * D, |_| {
             for (input, out) in
                 probabilities.chunks_exact(QUERY_ROWS * N).zip(weighted.chunks_exact_mut(QUERY_ROWS * D))
             {
-                (kernels.matmul_u8_i8)(&shape, input, value, out);
+                averages(&shape, input, value, out);
             }
         })?;
         self.measure("average", N * D, |kernels| {
             for ((weighted, out), &sum) in weighted.chunks_exact(D).zip(context.chunks_exact_mut(D)).zip(&*sums) {
                 (kernels.average_row)(weighted, Divisor::new(sum), value_scales, out);
             }
-        })
+        })?;
+        Ok(())
     }
 
     /// 64 rows of one group of channels: the activation, tile by tile, then int8.
@@ -181,16 +199,18 @@ impl Bench<'_> {
         self.fill(&mut multiplier, |bench| 1 << 20 | bench.value(19));
         let (wide, out) = (take::<i16>(&mut rest, BLOCK_ROWS * GROUP), take::<i8>(&mut rest, BLOCK_ROWS * GROUP));
         let delta = delta_table(HiddenAct::Gelu);
-        self.measure("activate", BLOCK_ROWS * GROUP, |kernels| {
+        let units = BLOCK_ROWS * GROUP;
+        let activation = self.measure("GELU", units, |kernels| {
             for first in (0..GROUP).step_by(TILE) {
                 (kernels.activate_tile)(delta, tile, TILE, &multiplier, &mut wide[first..], GROUP);
             }
         })?;
-        self.measure("quantize_activation", BLOCK_ROWS * GROUP, |kernels| {
+        let quantization = self.measure("quantize activations", units, |kernels| {
             for (row, out) in wide.chunks_exact(GROUP).zip(out.chunks_exact_mut(GROUP)) {
                 core::hint::black_box((kernels.quantize_i16)(row, out));
             }
-        })
+        })?;
+        self.print("GELU + quantize", units, activation + quantization)
     }
 
     /// 64 rows from the sums of a linear layer to the input of the next.
@@ -206,22 +226,23 @@ impl Bench<'_> {
         self.fill(smoothing, |bench| 1 << 14 | bench.value(13) as i16);
         let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
         let units = BLOCK_ROWS * H;
-        self.measure("add_residual", units, |kernels| {
+        let addition = self.measure("add residual", units, |kernels| {
             for first in (0..H).step_by(TILE) {
                 (kernels.add_residual)(tile, TILE, 1, &mut residual[first..], H);
             }
         })?;
         let scale = LayerNormScale { epsilon: 1000, shift: 9 };
-        self.measure("layer_norm", units, |kernels| {
+        let norm = self.measure("layer norm", units, |kernels| {
             for row in residual.chunks_exact_mut(H) {
                 let normalizer = Normalizer::new(H, (kernels.layer_norm_sums)(row), scale);
                 (kernels.layer_norm)(row, parameters, &normalizer);
             }
         })?;
-        self.measure("quantize_residual", units, |kernels| {
+        let quantization = self.measure("quantize residual", units, |kernels| {
             for (row, out) in residual.chunks_exact(H).zip(out.chunks_exact_mut(H)) {
                 core::hint::black_box((kernels.quantize_smoothed)(row, smoothing, out));
             }
-        })
+        })?;
+        self.print("add + layer norm + quantize", units, addition + norm + quantization)
     }
 }

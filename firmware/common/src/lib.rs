@@ -31,6 +31,10 @@ pub mod sd_card;
 #[cfg(feature = "kernel-suite")]
 mod questions;
 pub mod semihosting;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+pub mod uart;
 
 #[cfg(feature = "kernel-suite")]
 pub use board::kernel_suite;
@@ -38,4 +42,8 @@ pub use board::{Board, answer, begin, end, open_model, region, run};
 pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
 pub use panic::unexpected_trap;
+#[cfg(feature = "serve")]
+pub use mbert_device::flash::RamNor;
+#[cfg(feature = "serve")]
+pub use serve::Serving;
 pub use static_cell::{ConstStaticCell, StaticCell};

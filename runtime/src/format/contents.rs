@@ -3,6 +3,7 @@
 use super::constants::{Constants, LayerConstants};
 use super::manifest::Manifest;
 use super::section::{Element, SectionKind};
+use super::signature::SIGNATURE_BYTES;
 use super::tiles::Tiles;
 use crate::config::BertConfig;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
@@ -55,9 +56,8 @@ pub fn shape(kind: SectionKind, config: &BertConfig) -> Option<(Element, usize, 
     use Element::{Bytes, I16, I32, Tiles};
     let (h, f) = (usize::from(config.hidden_size), usize::from(config.intermediate_size));
     Some(match kind {
-        SectionKind::Manifest | SectionKind::SelfTest | SectionKind::Signature | SectionKind::Vocabulary => {
-            return None;
-        }
+        SectionKind::Manifest | SectionKind::SelfTest | SectionKind::Vocabulary => return None,
+        SectionKind::Signature => (Bytes, SIGNATURE_BYTES, 1),
         SectionKind::Constants => (I32, Constants::COUNT, 1),
         SectionKind::WordEmbeddings => (Tiles, config.vocab_size as usize, h),
         SectionKind::PositionEmbeddings => (I16, config.max_position_embeddings.into(), h),

@@ -38,8 +38,8 @@
 //! (one step is `2^−fraction_bits`), then `[H, 2]` int32: γ and β, as [`layer_norm_i16`](crate::ops::layer_norm::layer_norm_i16)
 //! takes them.
 //!
-//! The signature section is reserved: 128 bytes, zero while the blob is unsigned. A signature will cover bytes
-//! `0..64 + 64 · S`, and with the hashes in the table every other byte.
+//! The [`signature`] section is zero while the blob is unsigned. A signature covers bytes `0..64 + 64 · S`, and with the hashes in the
+//! table every other byte.
 
 pub mod constants;
 pub mod contents;
@@ -48,6 +48,7 @@ pub mod layout;
 pub mod manifest;
 pub mod section;
 pub mod self_test;
+pub mod signature;
 pub mod tiles;
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {

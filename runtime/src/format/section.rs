@@ -41,7 +41,8 @@ section_kinds! {
     Manifest = 1,
     /// postcard: texts with their ids, trace hash and best answers.
     SelfTest = 2,
-    /// 128 reserved bytes, zero while unsigned; a signature covers header and table. Its own hash field is zero.
+    /// Covers header and table, and is zero while the blob is unsigned: see [`Signature`](super::signature::Signature). Its own hash field
+    /// is zero.
     Signature = 3,
     /// The tokenizer's vocabulary in its searchable form.
     Vocabulary = 4,

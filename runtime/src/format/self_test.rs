@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FormatError;
 
+/// Longest case, in tokens: it must fit into the memory of small boards.
+pub const MAX_TOKENS: usize = 24;
 /// Best answers kept per case.
 pub const TOP_K: usize = 5;
 

@@ -8,8 +8,14 @@ use crate::ops::softmax::RowScale;
 
 #[cfg(kernel_dsp)]
 pub mod arm;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+pub mod riscv;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), target_feature = "simd128"))]
+mod rows;
+#[cfg(any(target_arch = "x86_64", target_feature = "simd128"))]
+mod rounding;
 pub mod scalar;
 #[cfg(any(test, feature = "kernel-suite"))]
 pub mod suite;
@@ -166,7 +172,9 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
     let vector = x86_64::available();
     #[cfg(kernel_dsp)]
     let vector = arm::available();
-    #[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+    #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+    let vector = riscv::available();
+    #[cfg(not(any(target_arch = "x86_64", kernel_dsp, all(target_arch = "riscv32", target_feature = "m"))))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
@@ -178,5 +186,8 @@ pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 #[cfg(kernel_dsp)]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", kernel_dsp)))]
+#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
+pub const COMPILED: &[&str] = riscv::COMPILED;
+/// Names of the tables that are compiled in.
+#[cfg(not(any(target_arch = "x86_64", kernel_dsp, all(target_arch = "riscv32", target_feature = "m"))))]
 pub const COMPILED: &[&str] = &["scalar"];

@@ -6,6 +6,7 @@ use mbert_runtime::format::constants::{Constants as RuntimeConstants, LayerConst
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::manifest::{Manifest, Provenance};
 use mbert_runtime::format::section::SectionKind;
+use mbert_runtime::format::signature::SIGNATURE_BYTES;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
 use mbert_runtime::ops::linear::LinearShifts;
@@ -13,7 +14,7 @@ use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::ops::quantize::ROW_SHIFT;
 use mbert_runtime::ops::softmax::SoftmaxScale;
 
-use super::blob::{BlobBuilder, SIGNATURE_BYTES};
+use super::blob::BlobBuilder;
 use super::calibrate::Statistics;
 use super::checkpoint::{Checkpoint, Module};
 use super::quantize::{

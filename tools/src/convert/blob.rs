@@ -7,8 +7,6 @@ use sha2::{Digest, Sha256};
 
 /// Every section begins on a multiple of it, unless a device wants more.
 pub const ALIGNMENT_BYTES: usize = 64;
-/// Room for a signature.
-pub const SIGNATURE_BYTES: usize = 128;
 
 /// Collects sections in file order.
 pub struct BlobBuilder {

@@ -1,7 +1,7 @@
 //! Writes the self-test section: the finished model answers a few questions, and the answers travel with it.
 
 use anyhow::{Context, Result};
-use mbert_runtime::format::self_test::{SelfTestCase, TOP_K};
+use mbert_runtime::format::self_test::{MAX_TOKENS, SelfTestCase, TOP_K};
 use mbert_runtime::heads::top_k::{TokenLogit, TopK};
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
@@ -10,9 +10,6 @@ use mbert_runtime::tokenizer::{Encoding, Truncation};
 use mbert_runtime::trace::TraceHash;
 
 use crate::model_file::{memory, repacked};
-
-/// Longest case, in tokens: it must fit into the memory of small boards.
-const MAX_TOKENS: usize = 24;
 
 const TEXTS: [&str; 4] = [
     "The capital of France is [MASK].",

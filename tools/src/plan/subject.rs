@@ -11,7 +11,7 @@ use mbert_runtime::format::manifest::{Heads, Manifest, Quantization};
 use mbert_runtime::format::section::{ENTRY_BYTES, Section, SectionKind};
 use mbert_runtime::model::GROUP_SIZE;
 
-use crate::convert::blob::{ALIGNMENT_BYTES, SIGNATURE_BYTES};
+use crate::convert::blob::ALIGNMENT_BYTES;
 use crate::convert::checkpoint::Outline;
 use crate::convert::vocab::build_vocabulary;
 use crate::model_file::{ModelFile, ModelName};
@@ -115,7 +115,6 @@ fn blob_bytes(config: BertConfig, heads: Heads, vocabulary_bytes: u64) -> u64 {
     let sections = contents::sections(&manifest).map(|(kind, _)| match kind {
         SectionKind::Manifest => MANIFEST_BYTES,
         SectionKind::SelfTest => SELF_TEST_BYTES,
-        SectionKind::Signature => SIGNATURE_BYTES as u64,
         SectionKind::Vocabulary => vocabulary_bytes,
         _ => contents::shape(kind, &config)
             .map_or(0, |(element, rows, columns)| Section::expected_bytes(kind, element, rows, columns)),

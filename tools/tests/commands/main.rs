@@ -3,11 +3,13 @@
 mod answers;
 mod bad_input;
 mod built_in;
+mod device;
 mod eval;
 mod flash;
 mod no_room;
 mod plan;
 mod sd_image;
+mod sign;
 
 use std::collections::BTreeMap;
 use std::io::Write;

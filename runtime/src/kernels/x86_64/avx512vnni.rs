@@ -7,8 +7,8 @@
 
 use core::arch::x86_64::*;
 
-use super::rows::rows;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
+use crate::kernels::rows::rows;
 use crate::kernels::scalar::SCALAR;
 use crate::kernels::{Kernels, MatmulShape, PerChannel};
 use crate::ops::average::Divisor;

@@ -43,6 +43,8 @@ static EXP2: [u8; 259] = {
     table
 };
 
+crate::kernels::rounding::rounding!("avx2");
+
 lanes! {
     pub(super) fn load(from: &[i32; 16]) -> Lanes {
         let from = from.as_ptr();

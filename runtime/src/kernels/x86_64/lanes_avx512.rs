@@ -28,6 +28,8 @@ macro_rules! lanes {
     )*};
 }
 
+crate::kernels::rounding::rounding!("avx512f,avx512bw,avx512vl,avx512vnni");
+
 lanes! {
     pub(super) fn load(from: &[i32; 16]) -> Lanes {
         // SAFETY: 64 readable bytes; the load is unaligned.

@@ -2,7 +2,6 @@
 
 use super::Kernels;
 
-mod rows;
 mod lanes_avx2;
 mod lanes_avx512;
 mod avx2;

@@ -1,10 +1,10 @@
-//! Everything but the matrix products, for any instruction set with sixteen int32 lanes: the steps of the references, which also do what
-//! is left where a row is no multiple of sixteen.
+//! Everything but the matrix products, for any instruction set, sixteen int32 at a time: the steps of the references, which also do what
+//! is left where a row is no multiple of sixteen. What an instruction set does in its own way is in its file of lanes.
 
 /// The entries of a table, from the features and the file of lanes named.
 macro_rules! rows {
     ($features:literal, $lanes:ident) => {
-        $crate::kernels::x86_64::rows::entries! { $features:
+        $crate::kernels::rows::entries! { $features:
             scale_rows(tile: &mut [i32], scales: &[i32], shift: u32);
             scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]);
             requantize(tile: &mut [i32], shifts: &[u8], output_shift: i32, bias: &PerChannel, multiplier: &PerChannel);
@@ -36,44 +36,10 @@ macro_rules! rows {
             use crate::ops::requantize;
             use crate::ops::softmax::{self, RowScale};
 
-            /// See [`rounding_shift_right`](crate::ops::fixed_point::rounding_shift_right).
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn rounding_shift_right(value: Lanes, shift: u32) -> Lanes {
-                if shift == 0 {
-                    return value;
-                }
-                // Halved upwards, in an order that does not overflow.
-                let double = shift_right(value, shift.min(31) - 1);
-                sub(double, shift_right(double, 1))
-            }
-
-            /// See [`scale_by_power_of_two`](crate::ops::fixed_point::scale_by_power_of_two) and
-            /// [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high): first the multiplication.
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn multiply_and_scale(value: Lanes, multiplier: Lanes, shift: i32) -> Lanes {
-                match shift {
-                    0..=30 => rounding_multiply_shift(value, multiplier, shift as u32),
-                    _ => scale_by_power_of_two(rounding_multiply_high(value, multiplier), shift),
-                }
-            }
-
-            /// See [`scale_by_power_of_two`](crate::ops::fixed_point::scale_by_power_of_two).
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn scale_by_power_of_two(value: Lanes, shift: i32) -> Lanes {
-                if shift >= 0 {
-                    rounding_shift_right(value, shift as u32)
-                } else {
-                    shift_left_saturating(value, shift.unsigned_abs().min(30))
-                }
-            }
-
             #[target_feature(enable = $features)]
             pub(super) fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
                 for (tile, &scale) in tile.as_chunks_mut().0.iter_mut().zip(scales) {
-                    store(rounding_multiply_high(shift_left(load(tile), shift), splat(scale)), tile);
+                    store(shifted_multiply_high(load(tile), shift, splat(scale)), tile);
                 }
             }
 
@@ -81,7 +47,7 @@ macro_rules! rows {
             pub(super) fn scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]) {
                 let rows = acc.as_chunks().0.iter().zip(tile.as_chunks_mut().0);
                 for ((acc, tile), &scale) in rows.zip(scales) {
-                    let scaled = rounding_multiply_high(shift_left(load(acc), shift), splat(scale));
+                    let scaled = shifted_multiply_high(load(acc), shift, splat(scale));
                     store(add(load(tile), scaled), tile);
                 }
             }
@@ -94,13 +60,10 @@ macro_rules! rows {
                 bias: &PerChannel,
                 multiplier: &PerChannel,
             ) {
-                let (bias, multiplier) = (load(bias), load(multiplier));
-                // Between these, a sum with the bias does not overflow.
-                let least = sub(splat(i32::MIN), min(bias, splat(0)));
-                let most = sub(splat(i32::MAX), max(bias, splat(0)));
+                let (bias, multiplier) = (self::bias(bias), load(multiplier));
                 for (tile, &shift) in tile.as_chunks_mut().0.iter_mut().zip(shifts) {
                     let product = multiply_and_scale(load(tile), multiplier, i32::from(shift) - output_shift);
-                    store(add(max(min(product, most), least), bias), tile);
+                    store(add_bias(product, bias), tile);
                 }
             }
 
@@ -155,7 +118,7 @@ macro_rules! rows {
                         if let Some(out) = first_chunk(out, row * stride) {
                             let positive = max(min(x, splat(INPUT_LIMIT)), splat(0));
                             let activated = sub(shift_left(positive, 4), delta);
-                            store_i16(rounding_multiply_high(shift_left(activated, 8), multipliers), out);
+                            store_i16(shifted_multiply_high(activated, 8, multipliers), out);
                         }
                     }
                 }
@@ -163,14 +126,14 @@ macro_rules! rows {
                 activation::activate_tile(delta, tile_left, channels, multiplier, left, stride);
             }
 
-            /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one. The largest magnitude is known.
+            /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one by one. The largest magnitude is known.
             #[inline]
             #[target_feature(enable = $features)]
             fn quantize_row(
                 out: &mut [i8],
                 largest: u32,
-                values: impl Fn(usize) -> Lanes,
-                value: impl Fn(usize) -> i32,
+                values: impl Iterator<Item = Lanes>,
+                values_left: impl Iterator<Item = i32>,
             ) -> i32 {
                 let largest = largest.min(i32::MAX as u32) as i32;
                 if largest == 0 {
@@ -179,14 +142,12 @@ macro_rules! rows {
                 }
                 let steps = Steps::new(largest);
                 let reciprocal = splat(steps.reciprocal);
-                let (out, tail) = out.as_chunks_mut();
-                let whole = 16 * out.len();
-                for (i, out) in out.iter_mut().enumerate() {
-                    let value = shift_left(values(i), steps.shift);
-                    store_i8(rounding_multiply_shift(value, reciprocal, Steps::FRACTION_BITS), out);
+                let (out, out_left) = out.as_chunks_mut();
+                for (out, values) in out.iter_mut().zip(values) {
+                    store_i8(shifted_multiply_shift(values, steps.shift, reciprocal, Steps::FRACTION_BITS), out);
                 }
-                for (i, out) in tail.iter_mut().enumerate() {
-                    *out = steps.quantize(value(whole + i));
+                for (out, value) in out_left.iter_mut().zip(values_left) {
+                    *out = steps.quantize(value);
                 }
                 largest
             }
@@ -198,13 +159,9 @@ macro_rules! rows {
                 }
                 let product = |(&row, &smoothing): (&i16, &i16)| i32::from(row) * i32::from(smoothing);
                 let largest = row.iter().zip(smoothing).map(product).fold(0, |most: u32, x| most.max(x.unsigned_abs()));
-                let (rows, smoothings) = (row.as_chunks().0, smoothing.as_chunks().0);
-                quantize_row(
-                    out,
-                    largest,
-                    |i| multiply(load_i16(&rows[i]), load_i16(&smoothings[i])),
-                    |i| product((&row[i], &smoothing[i])),
-                )
+                let ((row, row_left), (smoothing, smoothing_left)) = (row.as_chunks(), smoothing.as_chunks());
+                let values = row.iter().zip(smoothing).map(|(row, by)| multiply(load_i16(row), load_i16(by)));
+                quantize_row(out, largest, values, row_left.iter().zip(smoothing_left).map(product))
             }
 
             #[target_feature(enable = $features)]
@@ -213,9 +170,10 @@ macro_rules! rows {
                     return quantize::quantize_i16(row, out);
                 }
                 let largest = row.iter().fold(0, |most: u16, x| most.max(x.unsigned_abs()));
-                let (largest, rows) = (u32::from(largest) << ROW_SHIFT, row.as_chunks().0);
-                let value = |i: usize| i32::from(row[i]) << ROW_SHIFT;
-                quantize_row(out, largest, |i| shift_left(load_i16(&rows[i]), ROW_SHIFT), value)
+                let (row, row_left) = row.as_chunks();
+                let values = row.iter().map(|row| shift_left(load_i16(row), ROW_SHIFT));
+                let values_left = row_left.iter().map(|&value| i32::from(value) << ROW_SHIFT);
+                quantize_row(out, u32::from(largest) << ROW_SHIFT, values, values_left)
             }
 
             #[target_feature(enable = $features)]
@@ -224,8 +182,8 @@ macro_rules! rows {
                     return quantize::quantize_i32(row, out);
                 }
                 let largest = row.iter().fold(0, |most: u32, x| most.max(x.unsigned_abs()));
-                let rows = row.as_chunks().0;
-                quantize_row(out, largest, |i| load(&rows[i]), |i| row[i])
+                let (row, row_left) = row.as_chunks();
+                quantize_row(out, largest, row.iter().map(|row| load(row)), row_left.iter().copied())
             }
 
             /// Scores in the unit of their row, in place; returns the larger of `most` and these.
@@ -233,7 +191,7 @@ macro_rules! rows {
             #[target_feature(enable = $features)]
             fn softmax_scores(scores: &mut [i32; 32], keys: &[i32; 32], scale: RowScale, mut most: Lanes) -> Lanes {
                 for (scores, keys) in scores.as_chunks_mut().0.iter_mut().zip(keys.as_chunks().0) {
-                    let score = rounding_multiply_high(shift_left(load(scores), scale.accumulator_shift), load(keys));
+                    let score = shifted_multiply_high(load(scores), scale.accumulator_shift, load(keys));
                     most = max(most, score);
                     store(score, scores);
                 }
@@ -297,13 +255,16 @@ macro_rules! rows {
             #[target_feature(enable = $features)]
             pub(super) fn average_row(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]) {
                 let reciprocal = splat(divisor.reciprocal);
+                let whole = weighted.len().min(scales.len()).min(out.len()) & !15;
+                let (weighted, weighted_left) = weighted.split_at(whole);
+                let (scales, scales_left) = scales.split_at(whole);
+                let (out, out_left) = out.split_at_mut(whole);
                 let rows = weighted.as_chunks().0.iter().zip(scales.as_chunks().0).zip(out.as_chunks_mut().0);
-                let whole = 16 * rows.len();
                 for ((weighted, scales), out) in rows {
-                    let quotient = rounding_multiply_high(shift_left(load(weighted), divisor.shift), reciprocal);
-                    store_i16(rounding_multiply_high(shift_left(quotient, 2), load(scales)), out);
+                    let quotient = shifted_multiply_high(load(weighted), divisor.shift, reciprocal);
+                    store_i16(shifted_multiply_high(quotient, 2, load(scales)), out);
                 }
-                average::average_row(&weighted[whole..], divisor, &scales[whole..], &mut out[whole..]);
+                average::average_row(weighted_left, divisor, scales_left, out_left);
             }
 
             #[target_feature(enable = $features)]
@@ -315,9 +276,10 @@ macro_rules! rows {
             #[target_feature(enable = $features)]
             pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
                 let inverse = splat(normalizer.inverse);
-                let rows = row.as_chunks_mut().0.iter_mut().zip(parameters.as_chunks().0);
-                let whole = 16 * rows.len();
-                for (row, parameters) in rows {
+                let whole = row.len().min(parameters.len()) & !15;
+                let (row, row_left) = row.split_at_mut(whole);
+                let (parameters, parameters_left) = parameters.split_at(whole);
+                for (row, parameters) in row.as_chunks_mut().0.iter_mut().zip(parameters.as_chunks().0) {
                     let [gamma, beta] = load_pairs(parameters);
                     let deviation = multiply_add_i16(load_i16(row), normalizer.width, -normalizer.sum);
                     let deviation = scale_by_power_of_two(deviation, normalizer.deviation_shift);
@@ -325,7 +287,7 @@ macro_rules! rows {
                     let scaled = add(beta, rounding_multiply_high(normalized, gamma));
                     store_i16(rounding_shift_right(scaled, normalizer.shift), row);
                 }
-                layer_norm::normalize(&mut row[whole..], &parameters[whole..], normalizer);
+                layer_norm::normalize(row_left, parameters_left, normalizer);
             }
         }
     };
