@@ -7,9 +7,11 @@ use embassy_nrf::buffered_uarte::{BufferedUarte, InterruptHandler};
 use embassy_nrf::qspi::{self, Frequency, Qspi};
 use embassy_nrf::{bind_interrupts, peripherals, uarte};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{Board, ConstStaticCell, region, serve, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, Serving, unexpected_trap};
 
+mod flash;
 mod line;
+use flash::Flash;
 use line::Line;
 
 static WORKSPACE: ConstStaticCell<[u8; 384 << 10]> = ConstStaticCell::new([0; 384 << 10]);
@@ -28,10 +30,10 @@ fn main() -> ! {
     // MX25R6435F, 8 MB, four lines.
     let mut config = qspi::Config::default();
     config.frequency = Frequency::M32;
-    config.capacity = 8 << 20;
-    let mut flash = Qspi::new(p.QSPI, Interrupts, p.P0_17, p.P0_18, p.P0_13, p.P0_14, p.P0_15, p.P0_16, config);
+    config.capacity = flash::BYTES as u32;
+    let mut driver = Qspi::new(p.QSPI, Interrupts, p.P0_17, p.P0_18, p.P0_13, p.P0_14, p.P0_15, p.P0_16, config);
     // Writes the status register: quad enable.
-    assert!(flash.blocking_custom_instruction(0x01, &[0x40], &mut []).is_ok(), "one byte is sent");
+    assert!(driver.blocking_custom_instruction(0x01, &[0x40], &mut []).is_ok(), "one byte is sent");
     COUNTER.start();
     let line = Line(BufferedUarte::new(
         p.SERIAL0,
@@ -46,9 +48,17 @@ fn main() -> ! {
         RECEIVED.take(),
         TO_SEND.take(),
     ));
-    // SAFETY: the flash, memory-mapped by the driver, which is never dropped: `serve` does not return.
-    let model = unsafe { region(0x1000_0000, 8 << 20) };
-    serve(Board { name: "nrf5340-dk", model, workspace: WORKSPACE.take(), counter: &COUNTER }, line)
+    let serving = Serving {
+        name: "nrf5340-dk",
+        workspace: WORKSPACE.take(),
+        counter: &COUNTER,
+        line,
+        flash: Flash(driver),
+        flash_address: flash::ADDRESS,
+        public_key: None,
+    };
+    // SAFETY: that is where the flash is, and its driver alone changes it.
+    unsafe { serving.run() }
 }
 
 #[exception]

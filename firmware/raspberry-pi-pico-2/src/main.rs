@@ -3,7 +3,7 @@
 #![no_main]
 
 use mbert_firmware::counter::InstructionCounter;
-use mbert_firmware::{Board, ConstStaticCell, StaticCell, region, serve};
+use mbert_firmware::{ConstStaticCell, Serving, StaticCell};
 use rp235x_hal::block::ImageDef;
 use rp235x_hal::clocks::init_clocks_and_plls;
 use rp235x_hal::fugit::RateExtU32;
@@ -11,6 +11,9 @@ use rp235x_hal::gpio::Pins;
 use rp235x_hal::timer::{CopyableTimer0, Timer};
 use rp235x_hal::uart::{DataBits, StopBits, UartConfig, UartPeripheral};
 use rp235x_hal::{Clock, Sio, Watchdog, entry, pac};
+
+mod flash;
+use flash::Flash;
 
 const CRYSTAL_HZ: u32 = 12_000_000;
 static WORKSPACE: ConstStaticCell<[u8; 384 << 10]> = ConstStaticCell::new([0; 384 << 10]);
@@ -34,8 +37,7 @@ impl InstructionCounter for Cycles {
 fn main() -> ! {
     let Some(mut p) = pac::Peripherals::take() else { unreachable!("nobody else takes them") };
     let mut watchdog = Watchdog::new(p.WATCHDOG);
-    let clocks =
-        init_clocks_and_plls(CRYSTAL_HZ, p.XOSC, p.CLOCKS, p.PLL_SYS, p.PLL_USB, &mut p.RESETS, &mut watchdog);
+    let clocks = init_clocks_and_plls(CRYSTAL_HZ, p.XOSC, p.CLOCKS, p.PLL_SYS, p.PLL_USB, &mut p.RESETS, &mut watchdog);
     let Ok(clocks) = clocks else { unreachable!("150 MHz can be had from 12 MHz") };
     static CYCLES: StaticCell<Cycles> = StaticCell::new();
     let counter = CYCLES.init(Cycles(Timer::new_timer0(p.TIMER0, &mut p.RESETS, &clocks)));
@@ -46,7 +48,15 @@ fn main() -> ! {
     let line = UartPeripheral::new(p.UART0, pins, &mut p.RESETS).enable(config, clocks.peripheral_clock.freq());
     let Ok(line) = line else { unreachable!("115,200 baud can be had from 150 MHz") };
 
-    // SAFETY: the flash behind the program, mapped by the boot ROM, which nothing here writes.
-    let model = unsafe { region(0x1008_0000, 0x38_0000) };
-    serve(Board { name: "raspberry-pi-pico-2", model, workspace: WORKSPACE.take(), counter }, line)
+    let serving = Serving {
+        name: "raspberry-pi-pico-2",
+        workspace: WORKSPACE.take(),
+        counter,
+        line,
+        flash: Flash,
+        flash_address: flash::ADDRESS,
+        public_key: None,
+    };
+    // SAFETY: that is where the flash is, and its driver alone changes it.
+    unsafe { serving.run() }
 }

@@ -5,15 +5,22 @@
 use core::mem::MaybeUninit;
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
-use embassy_stm32::qspi::enums::{AddressSize, ChipSelectHighTime, DummyCycles, MemorySize, QspiWidth, SampleShifting};
-use embassy_stm32::qspi::{self, Qspi, TransferConfig};
+use embassy_stm32::qspi::enums::{AddressSize, ChipSelectHighTime, MemorySize, SampleShifting};
+use embassy_stm32::qspi::{self, Qspi};
 use embassy_stm32::rcc::{
-    AHBPrescaler, APBPrescaler, HSIPrescaler, Pll, PllDiv, PllMul, PllPreDiv, PllSource, SupplyConfig, Sysclk, VoltageScale,
+    AHBPrescaler, APBPrescaler, HSIPrescaler, Pll, PllDiv, PllMul, PllPreDiv, PllSource, SupplyConfig, Sysclk,
+    VoltageScale,
 };
 use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
 use embassy_stm32::{Config, SharedData, bind_interrupts, init_primary, peripherals};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{Board, ConstStaticCell, region, serve, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, SerialFlash, Serving, unexpected_trap};
+
+mod bus;
+use bus::Bus;
+
+/// Where the core reads the flash.
+const FLASH_ADDRESS: usize = 0x9000_0000;
 
 static WORKSPACE: ConstStaticCell<[u8; 384 << 10]> = ConstStaticCell::new([0; 384 << 10]);
 static RECEIVED: ConstStaticCell<[u8; 512]> = ConstStaticCell::new([0; 512]);
@@ -62,30 +69,32 @@ fn main() -> ! {
     config.cs_high_time = ChipSelectHighTime::_2Cycle;
     config.sample_shifting = SampleShifting::HalfCycle;
     config.dual_flash = true;
-    let mut flash = Qspi::new_blocking_dual_bank(
+    let bus = Bus::new(Qspi::new_blocking_dual_bank(
         p.QUADSPI, p.PD11, p.PF9, p.PF7, p.PF6, p.PH2, p.PH3, p.PG9, p.PG14, p.PB2, p.PG6, p.PC11, config,
-    );
-    // Quad output fast read with addresses of four bytes.
-    flash.enable_memory_map(&TransferConfig {
-        iwidth: QspiWidth::SING,
-        awidth: QspiWidth::SING,
-        dwidth: QspiWidth::QUAD,
-        instruction: 0x6c,
-        address: None,
-        dummy: DummyCycles::_8,
-    });
+    ));
     if let Some(mut core) = cortex_m::Peripherals::take() {
         core.SCB.enable_icache();
         core.SCB.enable_dcache(&mut core.CPUID);
     }
     COUNTER.start();
     let (send, receive) = (TO_SEND.take(), RECEIVED.take());
-    let Ok(line) = BufferedUart::new(p.USART1, p.PA10, p.PA9, send, receive, Interrupts, usart::Config::default()) else {
+    let Ok(line) = BufferedUart::new(p.USART1, p.PA10, p.PA9, send, receive, Interrupts, usart::Config::default())
+    else {
         unreachable!("115,200 baud can be had from 100 MHz");
     };
-    // SAFETY: the flash, memory-mapped by the driver, which is never dropped: `serve` does not return.
-    let model = unsafe { region(0x9000_0000, 128 << 20) };
-    serve(Board { name: "stm32h747i-disco", model, workspace: WORKSPACE.take(), counter: &COUNTER }, line)
+    // SAFETY: where the bus shows both flashes, which nothing else changes.
+    let flash = unsafe { SerialFlash::<_, 8192>::new(bus, FLASH_ADDRESS as *const u8, 128 << 20) };
+    let serving = Serving {
+        name: "stm32h747i-disco",
+        workspace: WORKSPACE.take(),
+        counter: &COUNTER,
+        line,
+        flash,
+        flash_address: FLASH_ADDRESS,
+        public_key: None,
+    };
+    // SAFETY: that is where the flash is, and its driver alone changes it.
+    unsafe { serving.run() }
 }
 
 #[exception]

@@ -3,14 +3,20 @@
 #![no_main]
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
-use embassy_stm32::rcc::{CpuClk, IcConfig, Icint, Icsel, Pll, Plldivm, Pllpdiv, Pllsel, SupplyConfig, SysClk, XspiClkSrc};
-use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
-use embassy_stm32::xspi::{
-    self, AddressSize, ChipSelectHighTime, DummyCycles, MemorySize, MemoryType, TransferConfig, Xspi, XspiWidth,
+use embassy_stm32::rcc::{
+    CpuClk, IcConfig, Icint, Icsel, Pll, Plldivm, Pllpdiv, Pllsel, SupplyConfig, SysClk, XspiClkSrc,
 };
+use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
+use embassy_stm32::xspi::{self, ChipSelectHighTime, MemorySize, MemoryType, Xspi};
 use embassy_stm32::{Config, bind_interrupts, peripherals};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{Board, ConstStaticCell, region, serve, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, SerialFlash, Serving, unexpected_trap};
+
+mod bus;
+use bus::Bus;
+
+/// Where the core reads the flash.
+const FLASH_ADDRESS: usize = 0x7000_0000;
 
 static WORKSPACE: ConstStaticCell<[u8; 512 << 10]> = ConstStaticCell::new([0; 512 << 10]);
 static RECEIVED: ConstStaticCell<[u8; 512]> = ConstStaticCell::new([0; 512]);
@@ -60,33 +66,32 @@ fn main() -> ! {
         sample_shifting: true,
         ..xspi::Config::default()
     };
-    let mut flash = Xspi::new_blocking_xspi(
+    let bus = Bus::new(Xspi::new_blocking_xspi(
         p.XSPI2, p.PN6, p.PN2, p.PN3, p.PN4, p.PN5, p.PN8, p.PN9, p.PN10, p.PN11, p.PN1, config,
-    );
-    // Fast read, and page program, with addresses of four bytes.
-    let command = |instruction, dummy| TransferConfig {
-        iwidth: XspiWidth::SING,
-        adwidth: XspiWidth::SING,
-        adsize: AddressSize::_32bit,
-        dwidth: XspiWidth::SING,
-        instruction: Some(instruction),
-        dummy,
-        ..TransferConfig::default()
-    };
-    let mapped = flash.enable_memory_mapped_mode(command(0x0c, DummyCycles::_8), command(0x12, DummyCycles::_0));
-    assert!(mapped.is_ok(), "the flash takes one line");
+    ));
     if let Some(mut core) = cortex_m::Peripherals::take() {
         core.SCB.enable_icache();
         core.SCB.enable_dcache(&mut core.CPUID);
     }
     COUNTER.start();
     let (send, receive) = (TO_SEND.take(), RECEIVED.take());
-    let Ok(line) = BufferedUart::new(p.USART1, p.PE6, p.PE5, send, receive, Interrupts, usart::Config::default()) else {
+    let Ok(line) = BufferedUart::new(p.USART1, p.PE6, p.PE5, send, receive, Interrupts, usart::Config::default())
+    else {
         unreachable!("115,200 baud can be had from the buses' clock");
     };
-    // SAFETY: the flash, memory-mapped by the driver, which is never dropped: `serve` does not return.
-    let model = unsafe { region(0x7000_0000, 128 << 20) };
-    serve(Board { name: "stm32n6570-dk", model, workspace: WORKSPACE.take(), counter: &COUNTER }, line)
+    // SAFETY: where the bus shows the flash, which nothing else changes.
+    let flash = unsafe { SerialFlash::<_, 4096>::new(bus, FLASH_ADDRESS as *const u8, 128 << 20) };
+    let serving = Serving {
+        name: "stm32n6570-dk",
+        workspace: WORKSPACE.take(),
+        counter: &COUNTER,
+        line,
+        flash,
+        flash_address: FLASH_ADDRESS,
+        public_key: None,
+    };
+    // SAFETY: that is where the flash is, and its driver alone changes it.
+    unsafe { serving.run() }
 }
 
 #[exception]

@@ -77,7 +77,7 @@ fn answers_are_those_of_the_runtime() {
     let answers = ask(&model, &mut memory, TEXT.as_bytes(), 2).unwrap();
 
     let expected_model = Model::open(&blob()[..Header::total_bytes_of(blob()).unwrap() as usize]).unwrap();
-    let mut expected = [MaskAnswer::<MBERT_TOP_K>::default(); 2].map(|_| MaskAnswer::default());
+    let mut expected = std::array::from_fn::<_, 2, _>(|_| MaskAnswer::<MBERT_TOP_K>::default());
     let mut pipeline = Pipeline::new(&expected_model, Kernels::native(), &mut memory).unwrap();
     let expected = pipeline.fill_mask(TEXT, &mut expected).unwrap();
     assert_eq!(answers.len(), expected.len());
@@ -199,7 +199,7 @@ fn pointers_that_cannot_be_are_refused() {
     let mut model = open();
     let mut memory = workspace(&model);
     let mut masks = 0usize;
-    let (null, bytes) = (std::ptr::null_mut(), memory.len());
+    let (null, bytes) = (std::ptr::null_mut::<u8>(), memory.len());
     let text = TEXT.as_ptr().cast();
     let mut answers = Vec::<MbertMaskAnswer>::with_capacity(2);
     // SAFETY: memory with its length, or pointers that are refused before they are followed.

@@ -32,12 +32,11 @@ impl Flasher for Espflash {
         if let Some(port) = &self.port {
             command.arg("--port").arg(port);
         }
-        let status = command.arg(format!("{:#x}", self.offset)).arg(file.path()).status().map_err(|error| {
-            match error.kind() {
+        let status =
+            command.arg(format!("{:#x}", self.offset)).arg(file.path()).status().map_err(|error| match error.kind() {
                 ErrorKind::NotFound => anyhow!("there is no program espflash: cargo install espflash"),
                 _ => error.into(),
-            }
-        });
+            });
         let status = status.context("espflash could not be started")?;
         ensure!(status.success(), "espflash failed ({status}): what it printed says why");
         progress(model.len() as u64);

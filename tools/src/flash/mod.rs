@@ -121,8 +121,9 @@ fn flasher(board: &Board, args: &FlashArgs) -> Result<Box<dyn Flasher>> {
 /// Writes and verifies, with a bar on standard error.
 fn flash(flasher: &mut dyn Flasher, model: &[u8], out: &mut impl Write) -> Result<()> {
     ensure!(!model.is_empty(), "there is nothing to be written");
-    let style = ProgressStyle::with_template("{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}")
-        .expect("the template is well formed");
+    let style =
+        ProgressStyle::with_template("{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}")
+            .expect("the template is well formed");
     let bar = ProgressBar::new(model.len() as u64).with_style(style);
     let place = flasher.place();
     let written = flasher.write(model, &|bytes| bar.set_position(bytes));

@@ -1,8 +1,10 @@
 //! Flash that models lie in: written through embedded-storage's `NorFlash`, read in place.
 
 mod ram;
+mod serial;
 
 pub use ram::{RamNor, RamNorError};
+pub use serial::{SerialBus, SerialFlash};
 
 use embedded_storage::nor_flash::NorFlash;
 
