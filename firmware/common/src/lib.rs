@@ -43,7 +43,7 @@ pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
 pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
-pub use mbert_device::flash::RamNor;
+pub use mbert_device::flash::{CfiFlash, RamNor};
 #[cfg(feature = "serve")]
 pub use serve::Serving;
 pub use static_cell::{ConstStaticCell, StaticCell};
