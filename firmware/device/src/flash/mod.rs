@@ -1,7 +1,9 @@
 //! Flash that models lie in: written through embedded-storage's `NorFlash`, read in place.
 
+mod cfi;
 mod ram;
 
+pub use cfi::{CfiError, CfiFlash};
 pub use ram::{RamNor, RamNorError};
 
 use embedded_storage::nor_flash::NorFlash;
