@@ -1,18 +1,27 @@
-//! Finds out what the target can run beyond what `cfg(target_feature)` tells on stable Rust: for Arm, whether it has the DSP
-//! instructions (`kernel_dsp`) and Helium (`kernel_helium`). One instruction of each is assembled with the flags of this build.
+//! Finds out what the target can run beyond what `cfg(target_feature)` tells on stable Rust: for Arm's
+//! microcontrollers, whether it has Helium (`kernel_helium`), else the DSP extension (`kernel_dsp`), else Armv7-M (`kernel_thumb2`). One
+//! instruction of each is assembled with the flags of this build.
 
 use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// The best of these that the core has, told by an instruction.
+const INSTRUCTION_SETS: [(&str, &str); 3] = [
+    ("kernel_helium", "vmladav.s8 r0, q0, q1"),
+    ("kernel_dsp", "smlad r0, r0, r0, r0"),
+    ("kernel_thumb2", "sxtb r0, r0, ror #8"),
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for (name, instruction) in [("kernel_dsp", "smlad r0, r0, r0, r0"), ("kernel_helium", "vmladav.s8 r0, q0, q1")] {
+    for (name, _) in INSTRUCTION_SETS {
         println!("cargo::rustc-check-cfg=cfg({name})");
-        // The kernels are written for Cortex-M4 and M7; those of Armv8-M are still to be made of them.
-        if env::var("TARGET").is_ok_and(|target| target.starts_with("thumbv7em")) && assembles(instruction) {
-            println!("cargo::rustc-cfg={name}");
-        }
+    }
+    if env::var("TARGET").is_ok_and(|target| target.starts_with("thumb"))
+        && let Some((name, _)) = INSTRUCTION_SETS.into_iter().find(|(_, instruction)| assembles(instruction))
+    {
+        println!("cargo::rustc-cfg={name}");
     }
 }
 

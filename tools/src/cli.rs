@@ -107,6 +107,8 @@ pub enum Target {
     /// x86-64 with AVX-512 VNNI.
     #[value(name = "x86-64-avx512vnni")]
     X86_64Avx512vnni,
+    /// Cortex-M55 and others with Helium.
+    CortexM55,
 }
 
 impl Target {
@@ -115,6 +117,7 @@ impl Target {
         match self {
             Self::Portable => WeightLayout::RowMajor,
             Self::X86_64Avx512vnni => WeightLayout::Vnni16x4,
+            Self::CortexM55 => WeightLayout::Helium64,
         }
     }
 }

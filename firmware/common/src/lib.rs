@@ -42,7 +42,7 @@ pub use board::{Board, answer, begin, end, open_model, region, run};
 pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
 #[cfg(feature = "serve")]
-pub use mbert_device::flash::{MappedFlash, RamNor, SerialBus, SerialFlash};
+pub use mbert_device::flash::{CfiFlash, MappedFlash, RamNor, SerialBus, SerialFlash};
 pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
 pub use serve::Serving;

@@ -222,7 +222,7 @@ pub trait ModelStore {
     fn finish(&mut self) -> Result<Verdict, StoreError>;
 }
 
-impl<S: ModelStore> ModelStore for &mut S {
+impl<S: ModelStore + ?Sized> ModelStore for &mut S {
     fn status(&mut self) -> StoreStatus {
         (**self).status()
     }

@@ -53,8 +53,8 @@ impl<'w> Attention<'w> {
         let whole = padded(n);
         // A row that is to be packed lies where the scores will be.
         let room = size_of::<i32>() * QUERY_ROWS * whole;
-        let is_packed = kernels.weight_layout.fits(TILE_CHANNELS, d) && d.is_multiple_of(TILE_CHANNELS) && d <= room;
-        let is_packed = PACKS && is_packed && kernels.weight_layout != WeightLayout::RowMajor;
+        let fits = kernels.weight_layout.fits(TILE_CHANNELS, d) && kernels.weight_layout.fits(d, whole) && d <= room;
+        let is_packed = PACKS && fits && kernels.weight_layout != WeightLayout::RowMajor;
         let (padded, layout) = if is_packed { (whole, kernels.weight_layout) } else { (n, WeightLayout::RowMajor) };
         Self {
             rows: Rows::take(&mut rest, n, h),

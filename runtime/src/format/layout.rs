@@ -4,8 +4,9 @@
 //! |-------------|---------------------------------------------------------------------------------------|
 //! | `RowMajor`  | `[N][K]`                                                                              |
 //! | `Vnni16x4`  | `[N / 16][K / 4][16][4]`: 16 output channels × 4 inputs fill one 512-bit register     |
+//! | `Helium64`  | `[N / 16][K / 64][4][4][4][16]`: of 64 inputs, four times 4 output channels; of these, four times 16 inputs, each channel's together: four 128-bit registers |
 //!
-//! `Vnni16x4` needs N to be a multiple of 16 and K of 4; a tensor that is not stays row-major.
+//! Packed, N is a multiple of 16, and K of 4 or 64; a tensor where they are not stays row-major.
 
 /// Output channels that are computed together; a packed layout keeps that many in one block.
 pub const TILE_CHANNELS: usize = 16;
@@ -19,17 +20,20 @@ pub enum WeightLayout {
     RowMajor,
     /// For x86-64 with AVX-512 VNNI.
     Vnni16x4,
+    /// For Arm's microcontrollers with Helium.
+    Helium64,
 }
 
 impl WeightLayout {
     /// Every layout there is.
-    pub const ALL: [Self; 2] = [Self::RowMajor, Self::Vnni16x4];
+    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::Helium64];
 
     /// The code in a section entry.
     pub const fn code(self) -> u8 {
         match self {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
+            Self::Helium64 => 3,
         }
     }
 
@@ -43,14 +47,24 @@ impl WeightLayout {
         match self {
             Self::RowMajor => "row-major",
             Self::Vnni16x4 => "vnni16x4",
+            Self::Helium64 => "helium64",
+        }
+    }
+
+    /// Inputs that lie together, before the next ones of all output channels of a tile; `None` where all do.
+    pub const fn group(self) -> Option<usize> {
+        match self {
+            Self::RowMajor => None,
+            Self::Vnni16x4 => Some(4),
+            Self::Helium64 => Some(64),
         }
     }
 
     /// Whether an `[n, k]` tensor can have this layout.
     pub const fn fits(self, n: usize, k: usize) -> bool {
-        match self {
-            Self::RowMajor => true,
-            Self::Vnni16x4 => n.is_multiple_of(16) && k.is_multiple_of(4),
+        match self.group() {
+            None => true,
+            Some(group) => n.is_multiple_of(TILE_CHANNELS) && k.is_multiple_of(group),
         }
     }
 
@@ -71,6 +85,13 @@ impl WeightLayout {
                     out.for_each(|out| *out = group);
                 }
             }
+            Self::Helium64 => {
+                for column in (0..k).step_by(16) {
+                    let values = values.iter().skip(column).chain(core::iter::repeat(&0));
+                    let out = out.iter_mut().skip(self.index(row, column, k)).take(16);
+                    out.zip(values).for_each(|(out, &value)| *out = value);
+                }
+            }
         }
     }
 
@@ -79,6 +100,10 @@ impl WeightLayout {
         match self {
             Self::RowMajor => row * k + column,
             Self::Vnni16x4 => (row / 16) * 16 * k + (column / 4) * 64 + (row % 16) * 4 + column % 4,
+            Self::Helium64 => {
+                let of_inputs = (row / 16) * 16 * k + (column / 64) * 16 * 64;
+                of_inputs + (row % 16 / 4) * 4 * 64 + (column % 64 / 16) * 64 + (row % 4) * 16 + column % 16
+            }
         }
     }
 }
@@ -105,25 +130,28 @@ mod tests {
 
     #[test]
     fn packing_is_undone_by_unpacking() {
-        let input: [i8; 32 * 8] = core::array::from_fn(|i| (i * 7) as i8);
-        let (mut packed, mut back) = ([0i8; 256], [0i8; 256]);
-        repack(WeightLayout::RowMajor, &input, WeightLayout::Vnni16x4, &mut packed, 8);
-        repack(WeightLayout::Vnni16x4, &packed, WeightLayout::RowMajor, &mut back, 8);
-        assert_eq!(input, back);
-        assert_ne!(input, packed);
-        assert_eq!(packed[4..8], input[8..12]);
+        const K: usize = 128;
+        let input: [i8; 32 * K] = core::array::from_fn(|i| (i * 7 + i / K) as i8);
+        for (layout, second_row) in [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::Helium64, 16..32)] {
+            let (mut packed, mut back) = ([0i8; 32 * K], [0i8; 32 * K]);
+            repack(WeightLayout::RowMajor, &input, layout, &mut packed, K);
+            repack(layout, &packed, WeightLayout::RowMajor, &mut back, K);
+            assert_eq!(input, back);
+            assert_ne!(input, packed);
+            assert_eq!(packed[second_row.clone()], input[K..K + second_row.len()]);
+        }
     }
 
     #[test]
     fn a_row_is_packed_to_where_its_elements_belong() {
         for layout in WeightLayout::ALL {
-            let mut out = [99i8; 32 * 8];
-            layout.pack_row(17, &[1, 2, 3, 4, 5], &mut out, 8);
-            for column in 0..8 {
+            let mut out = [99i8; 32 * 64];
+            layout.pack_row(17, &[1, 2, 3, 4, 5], &mut out, 64);
+            for column in 0..64 {
                 let expected = if column < 5 { column as i8 + 1 } else { 0 };
-                assert_eq!(out[layout.index(17, column, 8)], expected, "{layout:?}");
+                assert_eq!(out[layout.index(17, column, 64)], expected, "{layout:?}");
             }
-            assert_eq!(out.iter().filter(|&&value| value == 99).count(), 31 * 8);
+            assert_eq!(out.iter().filter(|&&value| value == 99).count(), 31 * 64);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_helium))]
 pub mod arm;
 #[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
@@ -56,7 +56,7 @@ impl MatmulShape {
     }
 
     /// The same for a packed weight, whose tiles are whole, and whose inputs are whole groups of 4.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", kernel_helium))]
     fn fits_packed(&self, input_len: usize, weight_len: usize, out_len: usize) -> bool {
         let tiles = self.n / TILE_CHANNELS;
         let tile = end(self.m, self.out_stride, TILE_CHANNELS);
@@ -92,7 +92,7 @@ pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
-pub(crate) const PACKS: bool = cfg!(target_arch = "x86_64");
+pub(crate) const PACKS: bool = cfg!(any(target_arch = "x86_64", kernel_helium));
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
@@ -111,7 +111,7 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of 4 inputs on.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`group`](WeightLayout::group) on.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
@@ -170,11 +170,16 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(kernel_dsp)]
+    #[cfg(any(kernel_dsp, kernel_helium))]
     let vector = arm::available();
     #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
     let vector = riscv::available();
-    #[cfg(not(any(target_arch = "x86_64", kernel_dsp, all(target_arch = "riscv32", target_feature = "m"))))]
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        kernel_dsp,
+        kernel_helium,
+        all(target_arch = "riscv32", target_feature = "m")
+    )))]
     let vector = core::iter::empty();
     vector.chain(core::iter::once(&scalar::SCALAR))
 }
@@ -183,11 +188,16 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 #[cfg(target_arch = "x86_64")]
 pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 /// Names of the tables that are compiled in.
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_helium))]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 pub const COMPILED: &[&str] = riscv::COMPILED;
 /// Names of the tables that are compiled in.
-#[cfg(not(any(target_arch = "x86_64", kernel_dsp, all(target_arch = "riscv32", target_feature = "m"))))]
+#[cfg(not(any(
+    target_arch = "x86_64",
+    kernel_dsp,
+    kernel_helium,
+    all(target_arch = "riscv32", target_feature = "m")
+)))]
 pub const COMPILED: &[&str] = &["scalar"];

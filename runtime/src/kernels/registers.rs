@@ -35,6 +35,8 @@ macro_rules! four {
         $result
     }};
 }
+#[allow(unused_imports)] // Not every core has rows of its own.
+pub(super) use four;
 
 /// `value · 2^−shift`, rounded; `shift` is 1 to 31.
 #[inline(always)]
@@ -123,7 +125,7 @@ pub(super) fn add_residual<C: Core>(tile: &[i32], channels: usize, shift: u32, r
 
 /// GELU between two steps of 1/32, from −8 on: `activate(x) = ⌊(offset + slope · x) / 2⁸⌋`, for x with 12 fraction bits. At both ends, and beyond
 /// them, it is 0 and x.
-static GELU: [[i32; 2]; 512] = {
+pub(super) static GELU: [[i32; 2]; 512] = {
     let mut steps = [[0; 2]; 512];
     let mut index = 0;
     while index < steps.len() {
@@ -141,7 +143,7 @@ static GELU: [[i32; 2]; 512] = {
 
 /// GELU of x, 24 fraction bits.
 #[inline(always)]
-fn gelu(x: i32) -> i32 {
+pub(super) fn gelu(x: i32) -> i32 {
     let step = ((x >> 7).clamp(-256, 255) + 256) as usize;
     let x = x.clamp(-(1 << 19), (1 << 19) - 1);
     // The index is below 512.
@@ -277,7 +279,7 @@ pub(super) fn quantize_i32<C: Core>(row: &[i32], out: &mut [i8]) -> i32 {
 }
 
 /// `255 · 2^(−z / 256)`, rounded, for every z where that is not 0, and some more.
-static EXP2: [u8; 4096] = {
+pub(super) static EXP2: [u8; 4096] = {
     let mut table = [0; 4096];
     let mut z = 0;
     while z < 9 << 8 {

@@ -1,6 +1,6 @@
 //! Sums of values weighted by probabilities, divided by the sum of the probabilities.
 
-use super::fixed_point::{rounding_multiply_high, saturate_i16};
+use super::fixed_point::{divide_high, rounding_multiply_high, saturate_i16};
 
 /// Divides weighted sums of int8 values by the sum of their u8 weights.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ impl Divisor {
         // The sum is brought to 2²³..2²⁴; a weighted sum is at most 127 times as large, and stays below 2³¹.
         let sum = sum.max(1);
         let shift = sum.leading_zeros().saturating_sub(8);
-        let reciprocal = ((1u64 << 54) / u64::from(sum << shift).max(1)).min(i32::MAX as u64) as i32;
+        let reciprocal = divide_high(1 << 30, sum << sum.leading_zeros()).min(i32::MAX as u32) as i32;
         Self { shift, reciprocal }
     }
 

@@ -48,6 +48,31 @@ pub const fn normalizing_shift(value: i32) -> u32 {
     if value <= 0 { 0 } else { value.leading_zeros() - 1 }
 }
 
+/// `⌊high · 2³² / divisor⌋`, for a divisor of 32 bits, the highest set, and a `high` below it: two digits of 16 bits, since few small
+/// cores divide 64 bits.
+///
+/// Source: Knuth, The Art of Computer Programming, volume 2, 4.3.1, algorithm D.
+#[inline(always)]
+pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
+    let (upper, lower) = (divisor >> 16, divisor & 0xffff);
+    let mut remainder = high;
+    let mut quotient = 0;
+    let mut digits = 0;
+    while digits < 2 {
+        // At most two too large.
+        let mut digit = remainder / upper;
+        let mut left = remainder - digit * upper;
+        while left < 1 << 16 && (digit > 0xffff || digit * lower > left << 16) {
+            digit -= 1;
+            left += upper;
+        }
+        remainder = (remainder << 16).wrapping_sub(digit.wrapping_mul(divisor));
+        quotient = (quotient << 16) + digit;
+        digits += 1;
+    }
+    quotient
+}
+
 /// The left shift that keeps any sum of `k` products of int8 values (−127..=127) below 2³¹.
 ///
 /// Accumulators are shifted by it before they are multiplied, so that the high half keeps their low bits.
@@ -89,6 +114,18 @@ mod tests {
         assert_eq!(scale_by_power_of_two(3, -40), i32::MAX);
         assert_eq!(scale_by_power_of_two(-3, 1), -1);
         assert_eq!(saturate_i16(i32::MIN), -32767);
+    }
+
+    #[test]
+    fn division_is_that_of_64_bits() {
+        let ends = [1 << 31, (1 << 31) + 1, 0x8000_ffff, 0x8001_0000, 0xfffe_0001, 127 << 25, u32::MAX];
+        let many = (0..200_000u32).map(|i| (1 << 31) | i.wrapping_mul(2_654_435_761));
+        for divisor in ends.into_iter().chain(many) {
+            for high in [0, 0x1_0000, 127 << 23, 1 << 30, divisor - 1] {
+                let exact = (u64::from(high) << 32) / u64::from(divisor);
+                assert_eq!(u64::from(divide_high(high, divisor)), exact, "{high} / {divisor}");
+            }
+        }
     }
 
     #[test]

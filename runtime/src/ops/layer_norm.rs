@@ -26,15 +26,17 @@ pub struct LayerNormScale {
 fn inverse_square_root(value: u64) -> (i32, u32) {
     let e = (63 - value.max(1).leading_zeros()) / 2;
     // v = value / 4^e in [1, 4), with 30 fraction bits.
-    let v = if e <= 15 { value << (30 - 2 * e) } else { value >> (2 * e - 30) };
-    // Newton's y ← y (3 − v y²) / 2 with 31 fraction bits, from the chord through both ends of the range.
-    let mut y = ((7 << 31) - (v << 1)) / 6;
+    let v = (if e <= 15 { value << (30 - 2 * e) } else { value >> (2 * e - 30) }) as u32;
+    // Newton's y ← y (3 − v y²) / 2 with 31 fraction bits, from the chord through both ends of the range, (7 − v) / 6. All factors have 32
+    // bits, but for 3 − v y², whose 33rd is taken apart.
+    let mut y = (1 << 30) + v.wrapping_neg() / 3;
     for _ in 0..5 {
-        let y_squared = (y * y) >> 31;
-        let v_y_squared = (v * y_squared) >> 30;
-        y = (y * ((3 << 31) - v_y_squared)) >> 32;
+        let y_squared = ((u64::from(y) * u64::from(y)) >> 31) as u32;
+        let factor = (3 << 31) - ((u64::from(v) * u64::from(y_squared)) >> 30);
+        let high = if factor >> 32 == 0 { 0 } else { y };
+        y = high + ((u64::from(y) * u64::from(factor as u32)) >> 32) as u32;
     }
-    (y.min(i32::MAX as u64) as i32, e)
+    (y.min(i32::MAX as u32) as i32, e)
 }
 
 /// What one row is normalised with.

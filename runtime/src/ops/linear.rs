@@ -96,23 +96,30 @@ struct Parameters {
 impl Parameters {
     const NONE: Self =
         Self { bias: [0; TILE_CHANNELS], multiplier: [0; TILE_CHANNELS], output_multiplier: [0; TILE_CHANNELS] };
+
+    /// Takes apart P words of each channel.
+    fn read<const P: usize>(&mut self, words: &[[u8; 4]]) {
+        let channels = self.bias.iter_mut().zip(&mut self.multiplier).zip(&mut self.output_multiplier);
+        for (((bias, multiplier), output_multiplier), words) in channels.zip(words.as_chunks::<P>().0) {
+            for (found, &word) in [bias, multiplier, output_multiplier].into_iter().zip(words) {
+                *found = i32::from_le_bytes(word);
+            }
+        }
+    }
 }
 
 impl<S: Storage> Linear<S> {
     fn parameters(&self, tile: &Tile) -> Result<Parameters, Unreadable> {
         let count = self.tiles.parameters;
+        let mut parameters = Parameters::NONE;
         self.blob.view(tile.offset, size_of::<i32>() * count * tile.channels, |bytes| {
-            let mut channels = bytes.as_chunks().0.chunks(count.max(1));
-            let mut found = [PerChannel::default(); 3];
-            for channel in 0..tile.channels {
-                let words = channels.next().unwrap_or_default();
-                for (found, &word) in found.iter_mut().zip(words) {
-                    found.iter_mut().skip(channel).take(1).for_each(|found| *found = i32::from_le_bytes(word));
-                }
+            let words = bytes.as_chunks().0;
+            match count {
+                3 => parameters.read::<3>(words),
+                _ => parameters.read::<2>(words),
             }
-            let [bias, multiplier, output_multiplier] = found;
-            Parameters { bias, multiplier, output_multiplier }
-        })
+        })?;
+        Ok(parameters)
     }
 
     /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds

@@ -1,6 +1,6 @@
 //! Dynamic quantisation of a row to int8: its own scale, taken from its largest magnitude.
 
-use super::fixed_point::{normalizing_shift, rounding_multiply_high, rounding_shift_right};
+use super::fixed_point::{divide_high, normalizing_shift, rounding_multiply_high, rounding_shift_right};
 
 /// int16 values are quantised as `value << ROW_SHIFT`, so that a row's magnitude uses the whole int32.
 pub const ROW_SHIFT: u32 = 16;
@@ -21,8 +21,8 @@ impl Steps {
     /// For a row with this largest magnitude, which is above 0.
     pub const fn new(largest: i32) -> Self {
         let shift = normalizing_shift(largest);
-        let magnitude = if largest > 0 { (largest as u64) << shift } else { 1 << 30 };
-        Self { shift, reciprocal: ((127u64 << 54) / magnitude) as i32 }
+        let magnitude = if largest > 0 { (largest as u32) << shift } else { 1 << 30 };
+        Self { shift, reciprocal: divide_high(127 << 23, magnitude << 1) as i32 }
     }
 
     /// `round(value · 127 / largest)`.

@@ -85,6 +85,18 @@ pub fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut 
     sum
 }
 
+/// `255 · 2^(−z / 256)`, rounded, for every z below N: for kernels that look it up. From `9 · 256` on it is 0.
+#[allow(dead_code)] // Not every instruction set looks up.
+pub(crate) const fn exp2_table<const N: usize>() -> [u8; N] {
+    let mut table = [0; N];
+    let mut z = 0;
+    while z < N && z < 9 << 8 {
+        table[z] = rounding_shift_right(EXP2_U8[z & 255] as i32, z as u32 >> 8) as u8;
+        z += 1;
+    }
+    table
+}
+
 /// `255 · 2^(−z / 256)`, rounded; `z ≥ 0`.
 #[inline(always)]
 fn exp2_u8(z: i32) -> u8 {

@@ -1,8 +1,10 @@
 //! Flash that models lie in: written through embedded-storage's `NorFlash`, read in place.
 
+mod cfi;
 mod ram;
 mod serial;
 
+pub use cfi::{CfiError, CfiFlash};
 pub use ram::{RamNor, RamNorError};
 pub use serial::{SerialBus, SerialFlash};
 

@@ -7,16 +7,30 @@ mod start;
 
 use mbert_firmware::counter::Minstret;
 use mbert_firmware::uart::Ns16550;
-use mbert_firmware::{Board, ConstStaticCell, region, serve};
+use mbert_firmware::{CfiFlash, ConstStaticCell, Serving};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
+
+/// The second bank of flash, and its size.
+const FLASH: (usize, usize) = (0x2200_0000, 32 << 20);
 
 /// Where `_start` goes.
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     // SAFETY: the UART lies at this address, and nobody else uses it.
     let line = unsafe { Ns16550::line(0x1000_0000) };
-    // SAFETY: RAM behind the program's own, which only the loader writes, before the start.
-    let model = unsafe { region(0x8800_0000, 0x3800_0000) };
-    serve(Board { name: "riscv32-virt", model, workspace: WORKSPACE.take(), counter: &Minstret }, line)
+    // SAFETY: the flash lies at this address, and nobody else uses it.
+    let flash: CfiFlash =
+        unsafe { CfiFlash::new(FLASH.0 as *mut u32, FLASH.1) }.expect("the machine has two banks of flash");
+    let serving = Serving {
+        name: "riscv32-virt",
+        workspace: WORKSPACE.take(),
+        counter: &Minstret,
+        line,
+        flash,
+        flash_address: FLASH.0,
+        public_key: None,
+    };
+    // SAFETY: that is where the flash is.
+    unsafe { serving.run() }
 }

@@ -15,29 +15,22 @@
 use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 
-use crate::kernels::registers::{Core, table};
+use super::rows::{self, Rv32im};
+use crate::kernels::registers::table;
 use crate::kernels::{Kernels, MatmulShape};
-use crate::ops::fixed_point::saturate_i16;
 
 /// Runs where the compiler was told of multiplication.
-pub(super) static RV32IM: Kernels = table!("rv32im", Rv32im, matmul_i8, matmul_u8_i8);
-
-struct Rv32im;
-
-impl Core for Rv32im {
-    #[inline(always)]
-    fn multiply_high(a: i32, b: i32) -> i32 {
-        let low = a.wrapping_mul(b) as u32;
-        let high = ((i64::from(a) * i64::from(b)) >> 32) as i32;
-        // The bit that rounds, without a carry to look for.
-        high.wrapping_add((low >> 31) as i32)
-    }
-
-    #[inline(always)]
-    fn saturate(values: [i32; 4]) -> [i16; 4] {
-        values.map(saturate_i16)
-    }
-}
+pub(super) static RV32IM: Kernels = Kernels {
+    requantize: rows::requantize,
+    add_residual: rows::add_residual,
+    activate_tile: rows::activate_tile,
+    quantize_smoothed: rows::quantize_smoothed,
+    quantize_i16: rows::quantize_i16,
+    softmax_row: rows::softmax_row,
+    layer_norm_sums: rows::layer_norm_sums,
+    layer_norm: rows::layer_norm,
+    ..table!("rv32im", Rv32im, matmul_i8, matmul_u8_i8)
+};
 
 /// Rows and channels that are in registers together.
 const BLOCK: usize = 4;

@@ -1,0 +1,50 @@
+//! Helium, the vector extension of Cortex-M55 and M85: eight vectors of 16 bytes. Rust has no stable intrinsics for it, so the loops are
+//! assembly: low-overhead loops, whose tails are predicated.
+//!
+//! One instruction works for two cycles, in a pipeline for loads and stores, one for sums and shifts, or one for products; the second cycle
+//! of one is the first of the next where they are in different pipelines (LLVM's `ARMScheduleM55.td`). So loads stand between what is computed.
+#![allow(unsafe_code)]
+
+/// Functions that are assembly.
+macro_rules! assembly {
+    (
+        $(#[$attribute:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
+    ) => {
+        $(#[$attribute])*
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
+            // Link-time optimisation reads it without the flags of the build.
+            naked_asm!(".cpu cortex-m55", $($line),*)
+        }
+    };
+}
+
+mod products;
+mod rows;
+mod tiles;
+
+use crate::format::layout::WeightLayout;
+use crate::kernels::Kernels;
+
+/// Runs where the compiler was told of Helium: see `build.rs`.
+pub(super) static HELIUM: Kernels = Kernels {
+    name: "helium",
+    weight_layout: WeightLayout::Helium64,
+    matmul_i8: products::matmul_i8,
+    matmul_u8_i8: products::matmul_u8_i8,
+    matmul_packed_i8: products::matmul_packed_i8,
+    matmul_packed_u8_i8: products::matmul_packed_u8_i8,
+    scale_rows: tiles::scale_rows,
+    scale_accumulators: tiles::scale_accumulators,
+    requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
+    activate_tile: tiles::activate_tile,
+    quantize_smoothed: rows::quantize_smoothed,
+    quantize_i16: rows::quantize_i16,
+    quantize_i32: rows::quantize_i32,
+    softmax_row: rows::softmax_row,
+    average_row: rows::average_row,
+    layer_norm_sums: rows::layer_norm_sums,
+    layer_norm: rows::layer_norm,
+};

@@ -1,0 +1,544 @@
+//! Rows of any length: sixteen elements, or eight, with each time through a loop; what is left four by four, the last few under a predicate.
+
+use core::arch::naked_asm;
+
+use crate::ops::average::Divisor;
+use crate::ops::layer_norm::{self, Normalizer};
+use crate::ops::quantize::{self, ROW_SHIFT, Steps};
+use crate::ops::softmax::{self, RowScale, exp2_table};
+
+assembly! {
+    /// The largest magnitude of a row of int16.
+    ///
+    /// # Safety
+    ///
+    /// The row has `len` elements.
+    fn largest_i16(row: *const i16, len: usize) -> u32 {
+        "push {{r4, lr}}",
+        "movs r3, #0",
+        "lsrs r2, r1, #5",
+        "and r1, r1, #31",
+        "wls lr, r2, 2f",
+        "1:",
+        ".rept 4",
+        "vldrh.16 q0, [r0], #16",
+        "vmaxav.s16 r3, q0",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.16 lr, r1, 4f",
+        "3:",
+        "vldrh.16 q0, [r0], #16",
+        "vmaxav.s16 r3, q0",
+        "letp lr, 3b",
+        "4:",
+        "mov r0, r3",
+        "pop {{r4, pc}}",
+    }
+}
+
+assembly! {
+    /// The largest magnitude of a row of int32.
+    ///
+    /// # Safety
+    ///
+    /// The row has `len` elements.
+    fn largest_i32(row: *const i32, len: usize) -> u32 {
+        "push {{r4, lr}}",
+        "movs r3, #0",
+        "lsrs r2, r1, #4",
+        "and r1, r1, #15",
+        "wls lr, r2, 2f",
+        "1:",
+        ".rept 4",
+        "vldrw.32 q0, [r0], #16",
+        "vmaxav.s32 r3, q0",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.32 lr, r1, 4f",
+        "3:",
+        "vldrw.32 q0, [r0], #16",
+        "vmaxav.s32 r3, q0",
+        "letp lr, 3b",
+        "4:",
+        "mov r0, r3",
+        "pop {{r4, pc}}",
+    }
+}
+
+assembly! {
+    /// The largest magnitude of the products of two rows of int16.
+    ///
+    /// # Safety
+    ///
+    /// Both rows have `len` elements.
+    fn largest_product(row: *const i16, smoothing: *const i16, len: usize) -> u32 {
+        "push {{r4, lr}}",
+        "movs r3, #0",
+        "lsrs r4, r2, #4",
+        "and r2, r2, #15",
+        "wls lr, r4, 2f",
+        "1:",
+        ".rept 2",
+        "vldrh.16 q0, [r0], #16",
+        "vldrh.16 q1, [r1], #16",
+        "vmullb.s16 q2, q0, q1",
+        "vmaxav.s32 r3, q2",
+        "vmullt.s16 q2, q0, q1",
+        "vmaxav.s32 r3, q2",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.32 lr, r2, 4f",
+        "3:",
+        "vldrh.s32 q0, [r0], #8",
+        "vldrh.s32 q1, [r1], #8",
+        "vmul.i32 q2, q0, q1",
+        "vmaxav.s32 r3, q2",
+        "letp lr, 3b",
+        "4:",
+        "mov r0, r3",
+        "pop {{r4, pc}}",
+    }
+}
+
+/// Quantises a row: `$load` brings four elements to q0.
+macro_rules! narrow {
+    ($name:ident, $element:ty, $load:literal) => {
+        assembly! {
+            /// # Safety
+            ///
+            /// The row has `len` elements, and there is room for as many.
+            fn $name(row: *const $element, out: *mut i8, len: usize, shift: u32, reciprocal: i32) {
+                "push {{r4, lr}}",
+                "ldr r4, [sp, #8]",
+                "vdup.32 q3, r4",
+                "lsrs r4, r2, #4",
+                "and r2, r2, #15",
+                "wls lr, r4, 2f",
+                "1:",
+                ".rept 4",
+                $load,
+                "vshl.s32 q0, r3",
+                "vrmulh.s32 q0, q0, q3",
+                "vrshr.s32 q0, q0, #22",
+                "vstrb.32 q0, [r1], #4",
+                ".endr",
+                "le lr, 1b",
+                "2:",
+                "wlstp.32 lr, r2, 4f",
+                "3:",
+                $load,
+                "vshl.s32 q0, r3",
+                "vrmulh.s32 q0, q0, q3",
+                "vrshr.s32 q0, q0, #22",
+                "vstrb.32 q0, [r1], #4",
+                "letp lr, 3b",
+                "4:",
+                "pop {{r4, pc}}",
+            }
+        }
+    };
+}
+
+narrow!(narrow_i16, i16, "vldrh.s32 q0, [r0], #8");
+narrow!(narrow_i32, i32, "vldrw.32 q0, [r0], #16");
+
+assembly! {
+    /// Quantises the products of two rows.
+    ///
+    /// # Safety
+    ///
+    /// Both rows have `len` elements, and there is room for as many.
+    fn narrow_products(row: *const i16, smoothing: *const i16, out: *mut i8, len: usize, shift: u32, reciprocal: i32) {
+        "push {{r4-r5, lr}}",
+        "vpush {{d8-d9}}",
+        "ldrd r4, r5, [sp, #28]",
+        "vdup.32 q4, r5",
+        "lsrs r5, r3, #4",
+        "and r3, r3, #15",
+        "wls lr, r5, 2f",
+        "1:",
+        ".rept 2",
+        "vldrh.16 q0, [r0], #16",
+        "vldrh.16 q1, [r1], #16",
+        "vmullb.s16 q2, q0, q1",
+        "vmullt.s16 q3, q0, q1",
+        "vshl.s32 q2, r4",
+        "vshl.s32 q3, r4",
+        "vrmulh.s32 q2, q2, q4",
+        "vrmulh.s32 q3, q3, q4",
+        "vrshr.s32 q2, q2, #22",
+        "vrshr.s32 q3, q3, #22",
+        "vmovnt.i32 q2, q3",
+        "vstrb.16 q2, [r2], #8",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.32 lr, r3, 4f",
+        "3:",
+        "vldrh.s32 q0, [r0], #8",
+        "vldrh.s32 q1, [r1], #8",
+        "vmul.i32 q0, q0, q1",
+        "vshl.s32 q0, r4",
+        "vrmulh.s32 q0, q0, q4",
+        "vrshr.s32 q0, q0, #22",
+        "vstrb.32 q0, [r2], #4",
+        "letp lr, 3b",
+        "4:",
+        "vpop {{d8-d9}}",
+        "pop {{r4-r5, pc}}",
+    }
+}
+
+/// See [`quantize_row`](quantize::quantize_row), for a row of this largest magnitude that `narrow` quantises.
+#[inline(always)]
+fn quantize_row(largest: u32, out: &mut [i8], narrow: impl FnOnce(&mut [i8], Steps)) -> i32 {
+    let largest = largest.min(i32::MAX as u32) as i32;
+    if largest == 0 {
+        out.fill(0);
+    } else {
+        narrow(out, Steps::new(largest));
+    }
+    largest
+}
+
+/// See [`quantize_smoothed`](quantize::quantize_smoothed).
+pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
+    if row.len() != out.len() || smoothing.len() != out.len() {
+        return quantize::quantize_smoothed(row, smoothing, out);
+    }
+    let (row, smoothing, len) = (row.as_ptr(), smoothing.as_ptr(), row.len());
+    // SAFETY: all have this length.
+    let largest = unsafe { largest_product(row, smoothing, len) };
+    quantize_row(largest, out, |out, Steps { shift, reciprocal }| {
+        // SAFETY: as above.
+        unsafe { narrow_products(row, smoothing, out.as_mut_ptr(), len, shift, reciprocal) }
+    })
+}
+
+/// See [`quantize_i16`](quantize::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
+    if row.len() != out.len() {
+        return quantize::quantize_i16(row, out);
+    }
+    // SAFETY: the row has this length.
+    let largest = unsafe { largest_i16(row.as_ptr(), row.len()) };
+    quantize_row(largest << ROW_SHIFT, out, |out, Steps { shift, reciprocal }| {
+        // SAFETY: both have this length.
+        unsafe { narrow_i16(row.as_ptr(), out.as_mut_ptr(), row.len(), shift + ROW_SHIFT, reciprocal) }
+    })
+}
+
+/// See [`quantize_i32`](quantize::quantize_i32).
+pub(super) fn quantize_i32(row: &[i32], out: &mut [i8]) -> i32 {
+    if row.len() != out.len() {
+        return quantize::quantize_i32(row, out);
+    }
+    // SAFETY: the row has this length.
+    let largest = unsafe { largest_i32(row.as_ptr(), row.len()) };
+    quantize_row(largest, out, |out, Steps { shift, reciprocal }| {
+        // SAFETY: both have this length.
+        unsafe { narrow_i32(row.as_ptr(), out.as_mut_ptr(), row.len(), shift, reciprocal) }
+    })
+}
+
+assembly! {
+    /// Brings scores into the unit of their row; returns the largest.
+    ///
+    /// # Safety
+    ///
+    /// Both rows have `len` elements.
+    fn weigh(scores: *mut i32, keys: *const i32, len: usize, shift: u32) -> i32 {
+        "push {{r4, lr}}",
+        "mov r12, #0x80000000",
+        "lsrs r4, r2, #4",
+        "and r2, r2, #15",
+        "wls lr, r4, 2f",
+        "1:",
+        ".rept 4",
+        "vldrw.32 q0, [r0]",
+        "vshl.s32 q0, r3",
+        "vldrw.32 q1, [r1], #16",
+        "vrmulh.s32 q0, q0, q1",
+        "vmaxv.s32 r12, q0",
+        "vstrw.32 q0, [r0], #16",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.32 lr, r2, 4f",
+        "3:",
+        "vldrw.32 q0, [r0]",
+        "vshl.s32 q0, r3",
+        "vldrw.32 q1, [r1], #16",
+        "vrmulh.s32 q0, q0, q1",
+        "vmaxv.s32 r12, q0",
+        "vstrw.32 q0, [r0], #16",
+        "letp lr, 3b",
+        "4:",
+        "mov r0, r12",
+        "pop {{r4, pc}}",
+    }
+}
+
+/// What [`exponentiate`] makes probabilities with.
+#[repr(C)]
+struct Powers {
+    largest: i32,
+    /// Of a score less the largest: so both are negative.
+    multiplier: i32,
+    /// To the left.
+    shift: i32,
+    last: usize,
+    table: *const u8,
+}
+
+assembly! {
+    /// Makes probabilities of scores; returns their sum.
+    ///
+    /// # Safety
+    ///
+    /// Both rows have `len` elements, and the table `last + 1`; `last` is below 2¹⁵.
+    fn exponentiate(scores: *const i32, out: *mut u8, len: usize, powers: &Powers) -> u32 {
+        "push {{r4-r8, lr}}",
+        "vpush {{d8-d9}}",
+        "ldrd r4, r12, [r3]",
+        "vdup.32 q3, r12",
+        "ldrd r5, r7, [r3, #8]",
+        "vdup.16 q4, r7",
+        "ldr r6, [r3, #16]",
+        "movs r8, #0",
+        "lsrs r3, r2, #4",
+        "and r2, r2, #15",
+        "wls lr, r3, 2f",
+        "1:",
+        ".rept 2",
+        // Even and odd ones.
+        "vld20.32 {{q0, q1}}, [r0]",
+        "vld21.32 {{q0, q1}}, [r0]!",
+        "vsub.i32 q0, q0, r4",
+        "vsub.i32 q1, q1, r4",
+        "vrmulh.s32 q0, q0, q3",
+        "vrmulh.s32 q1, q1, q3",
+        "vrshl.s32 q0, r5",
+        "vrshl.s32 q1, r5",
+        "vqmovnb.s32 q2, q0",
+        "vqmovnt.s32 q2, q1",
+        "vmin.u16 q2, q2, q4",
+        "vldrb.u16 q1, [r6, q2]",
+        "vstrb.16 q1, [r1], #8",
+        "vaddva.u16 r8, q1",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "vdup.32 q4, r7",
+        "wlstp.32 lr, r2, 4f",
+        "3:",
+        "vldrw.32 q0, [r0], #16",
+        "vsub.i32 q0, q0, r4",
+        "vrmulh.s32 q0, q0, q3",
+        "vrshl.s32 q0, r5",
+        "vmin.u32 q2, q0, q4",
+        "vldrb.u32 q1, [r6, q2]",
+        "vstrb.32 q1, [r1], #4",
+        "vaddva.u32 r8, q1",
+        "letp lr, 3b",
+        "4:",
+        "mov r0, r8",
+        "vpop {{d8-d9}}",
+        "pop {{r4-r8, pc}}",
+    }
+}
+
+/// Every probability that is not 0, and one that is.
+static EXP2: [u8; (9 << 8) + 1] = exp2_table();
+
+/// See [`softmax_row`](softmax::softmax_row).
+pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
+    let RowScale { multiplier, shift, accumulator_shift } = scale;
+    let len = scores.len();
+    if keys.len() != len || out.len() != len || shift < 0 || multiplier < 0 {
+        return softmax::softmax_row(scores, keys, scale, out);
+    }
+    // SAFETY: all have this length, and the table has what it says.
+    unsafe {
+        let largest = weigh(scores.as_mut_ptr(), keys.as_ptr(), len, accumulator_shift);
+        let (last, table) = (EXP2.len() - 1, EXP2.as_ptr());
+        let powers = Powers { largest, multiplier: -multiplier, shift: -shift.min(31), last, table };
+        exponentiate(scores.as_ptr(), out.as_mut_ptr(), len, &powers)
+    }
+}
+
+assembly! {
+    /// # Safety
+    ///
+    /// All rows have `len` elements.
+    fn divide(
+        weighted: *const i32,
+        scales: *const i32,
+        out: *mut i16,
+        len: usize,
+        shift: u32,
+        reciprocal: i32,
+    ) {
+        "push {{r4-r6, lr}}",
+        "vpush {{d8-d11}}",
+        "ldrd r4, r5, [sp, #48]",
+        "vdup.32 q3, r5",
+        "movw r6, #0x7fff",
+        "vdup.32 q4, r6",
+        "vneg.s32 q5, q4",
+        "wlstp.32 lr, r3, 2f",
+        "1:",
+        "vldrw.32 q0, [r0], #16",
+        "vshl.s32 q0, r4",
+        "vrmulh.s32 q0, q0, q3",
+        "vldrw.32 q1, [r1], #16",
+        "vshl.i32 q0, q0, #2",
+        "vrmulh.s32 q0, q0, q1",
+        "vmin.s32 q0, q0, q4",
+        "vmax.s32 q0, q0, q5",
+        "vstrh.32 q0, [r2], #8",
+        "letp lr, 1b",
+        "2:",
+        "vpop {{d8-d11}}",
+        "pop {{r4-r6, pc}}",
+    }
+}
+
+/// See [`average_row`](crate::ops::average::average_row).
+pub(super) fn average_row(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]) {
+    let Divisor { shift, reciprocal } = divisor;
+    let len = weighted.len().min(scales.len()).min(out.len());
+    // SAFETY: all are so long.
+    unsafe { divide(weighted.as_ptr(), scales.as_ptr(), out.as_mut_ptr(), len, shift, reciprocal) };
+}
+
+assembly! {
+    /// # Safety
+    ///
+    /// The row has `len` elements.
+    fn sum_and_squares(row: *const i16, len: usize, squares: &mut i64) -> i32 {
+        "push {{r4-r6, lr}}",
+        "clrm {{r4, r5, r12}}",
+        "lsrs r6, r1, #5",
+        "and r1, r1, #31",
+        "wls lr, r6, 2f",
+        "1:",
+        ".rept 4",
+        "vldrh.16 q0, [r0], #16",
+        "vmlaldava.s16 r4, r5, q0, q0",
+        "vaddva.s16 r12, q0",
+        ".endr",
+        "le lr, 1b",
+        "2:",
+        "wlstp.16 lr, r1, 4f",
+        "3:",
+        "vldrh.16 q0, [r0], #16",
+        "vmlaldava.s16 r4, r5, q0, q0",
+        "vaddva.s16 r12, q0",
+        "letp lr, 3b",
+        "4:",
+        "strd r4, r5, [r2]",
+        "mov r0, r12",
+        "pop {{r4-r6, pc}}",
+    }
+}
+
+/// See [`sums`](layer_norm::sums).
+pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
+    let mut squares = 0;
+    // SAFETY: the row is so long.
+    let sum = unsafe { sum_and_squares(row.as_ptr(), row.len(), &mut squares) };
+    (sum, squares)
+}
+
+/// What [`normalize`] normalises with.
+#[repr(C)]
+struct Deviations {
+    /// In both halves.
+    width: u32,
+    sum: i32,
+    inverse: i32,
+    /// Both to the left.
+    deviation_shift: i32,
+    shift: i32,
+}
+
+/// Normalises elements, eight at a time; `$shift` shifts their deviations, which are in q0 and q1.
+macro_rules! normalize {
+    ($name:ident, $($shift:literal),*) => {
+        assembly! {
+            /// # Safety
+            ///
+            /// The row has `eights · 8` elements, and there are as many pairs of parameters.
+            fn $name(row: *mut i16, parameters: *const [i32; 2], eights: usize, with: &Deviations) {
+                "push {{r4-r7, lr}}",
+                "vpush {{d8-d15}}",
+                "ldrd r4, r5, [r3]",
+                "vdup.32 q2, r4",
+                "ldrd r4, r6, [r3, #8]",
+                "vdup.32 q3, r4",
+                "ldr r7, [r3, #16]",
+                "movw r12, #0x8001",
+                "wls lr, r2, 2f",
+                "1:",
+                "vldrh.16 q0, [r0]",
+                "vmullt.s16 q1, q0, q2",
+                "vmullb.s16 q0, q0, q2",
+                // Of even channels both parameters, and of odd ones.
+                "vld40.32 {{q4, q5, q6, q7}}, [r1]",
+                "vsub.i32 q0, q0, r5",
+                "vld41.32 {{q4, q5, q6, q7}}, [r1]",
+                "vsub.i32 q1, q1, r5",
+                $($shift,)*
+                "vld42.32 {{q4, q5, q6, q7}}, [r1]",
+                "vrmulh.s32 q0, q0, q3",
+                "vld43.32 {{q4, q5, q6, q7}}, [r1]!",
+                "vrmulh.s32 q1, q1, q3",
+                "vrmulh.s32 q0, q0, q4",
+                "vdup.16 q4, r12",
+                "vrmulh.s32 q1, q1, q6",
+                "vadd.i32 q0, q0, q5",
+                "vadd.i32 q1, q1, q7",
+                "vrshl.s32 q0, r7",
+                "vrshl.s32 q1, r7",
+                "vqmovnb.s32 q0, q0",
+                "vqmovnt.s32 q0, q1",
+                "vmax.s16 q0, q0, q4",
+                "vstrh.16 q0, [r0], #16",
+                "le lr, 1b",
+                "2:",
+                "vpop {{d8-d15}}",
+                "pop {{r4-r7, pc}}",
+            }
+        }
+    };
+}
+
+normalize!(normalize_unshifted,);
+normalize!(normalize_shifted, "vqrshl.s32 q0, r6", "vqrshl.s32 q1, r6");
+
+type Normalize = unsafe extern "C" fn(*mut i16, *const [i32; 2], usize, &Deviations);
+
+/// See [`normalize`](layer_norm::normalize).
+pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
+    let Normalizer { width, sum, inverse, deviation_shift, shift } = *normalizer;
+    let eights = if (0..=4096).contains(&width) { row.len().min(parameters.len()) / 8 } else { 0 };
+    let left = (-deviation_shift).clamp(-31, 30);
+    let mut with = Deviations { width: 0, sum, inverse, deviation_shift: left, shift: -(shift.min(31) as i32) };
+    // To the left, both terms of a deviation can be shifted instead, where they fit then.
+    let largest = ((width as u32) << 15).saturating_add(sum.unsigned_abs());
+    let is_shifted_before = (0..=14).contains(&left) && largest <= (i32::MAX >> left) as u32 && width << left < 1 << 15;
+    let (function, width, sum) = match is_shifted_before {
+        true => (normalize_unshifted as Normalize, width << left, sum << left),
+        false => (normalize_shifted as Normalize, width, sum),
+    };
+    (with.width, with.sum) = (width as u32 * 0x10001, sum);
+    // SAFETY: so many elements and parameters are there.
+    unsafe { function(row.as_mut_ptr(), parameters.as_ptr(), eights, &with) };
+    if let (Some(row), Some(parameters)) = (row.get_mut(8 * eights..), parameters.get(8 * eights..)) {
+        layer_norm::normalize(row, parameters, normalizer);
+    }
+}

@@ -1,0 +1,353 @@
+//! Rows of values for cores whose high half of a product is rounded down, and costs three more instructions to be rounded to nearest.
+//!
+//! Where such a product is shifted right afterwards, the rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and
+//! only where the larger one is a multiple of the power of two do they give different results. Those elements go to the reference, one in
+//! some hundreds; so do those that saturate. What is out of the ordinary for a whole row goes there as a whole.
+#![allow(unsafe_code)]
+
+use crate::kernels::PerChannel;
+use crate::kernels::registers::{self, Core, EXP2, GELU, four};
+use crate::ops::activation;
+use crate::ops::fixed_point::saturate_i16;
+use crate::ops::layer_norm::{self, Normalizer};
+use crate::ops::quantize::{self, ROW_SHIFT, Steps};
+use crate::ops::requantize;
+use crate::ops::softmax::RowScale;
+use crate::ops::tables::GELU_DELTA;
+
+/// RISC-V with multiplication.
+pub(super) struct Rv32im;
+
+impl Core for Rv32im {
+    #[inline(always)]
+    fn multiply_high(a: i32, b: i32) -> i32 {
+        // The bit that rounds, without a carry to look for.
+        high(a, b).wrapping_add((a.wrapping_mul(b) as u32 >> 31) as i32)
+    }
+
+    #[inline(always)]
+    fn saturate([a, b, c, d]: [i32; 4]) -> [i16; 4] {
+        [saturate_i16(a), saturate_i16(b), saturate_i16(c), saturate_i16(d)]
+    }
+}
+
+/// `⌊a · b / 2³²⌋`.
+#[inline(always)]
+fn high(a: i32, b: i32) -> i32 {
+    let high: i32;
+    // A compiler that widens a factor outside of a loop does not find the instruction.
+    // SAFETY: arithmetic.
+    unsafe {
+        core::arch::asm!("mulh {high}, {a}, {b}", a = in(reg) a, b = in(reg) b, high = lateout(reg) high, options(pure, nomem, nostack));
+    }
+    high
+}
+
+/// The largest magnitude so far: few values in a row are larger than all before.
+#[derive(Clone, Copy, Default)]
+struct Largest {
+    magnitude: u32,
+}
+
+impl Largest {
+    /// Magnitudes are at most 2³⁰.
+    #[inline(always)]
+    fn see(&mut self, value: i32) {
+        if (value as u32).wrapping_add(self.magnitude) > 2 * self.magnitude {
+            self.magnitude = magnitude(value);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn magnitude(value: i32) -> u32 {
+    value.unsigned_abs()
+}
+
+/// `⌊value / 2^shift⌋`, for a value that is known to be `upper` or one less; `shift` is 1 to 31. None where that makes a difference.
+#[inline(always)]
+fn shift_either(upper: i32, shift: u32) -> Option<i32> {
+    if upper << (32 - shift) == 0 { None } else { Some(upper >> shift) }
+}
+
+/// Within ±32767.
+#[inline(always)]
+fn fits_i16(value: i32) -> bool {
+    value.wrapping_add(32767) as u32 <= 65534
+}
+
+/// See [`requantize`](requantize::requantize).
+pub(super) fn requantize(
+    tile: &mut [i32],
+    shifts: &[u8],
+    output_shift: i32,
+    bias: &PerChannel,
+    multiplier: &PerChannel,
+) {
+    // A high half is at most 2³⁰ in magnitude.
+    let is_small = bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30);
+    let parameters = || bias.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
+    for (tile, &shift) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts) {
+        match i32::from(shift) - output_shift {
+            right @ 0..=29 if is_small => {
+                let half = (1 << right) >> 1;
+                for (tile, (bias, multiplier)) in tile.as_chunks_mut::<4>().0.iter_mut().zip(parameters()) {
+                    let sum = *tile;
+                    *tile = four!(|sum, bias, multiplier| {
+                        ((Rv32im::multiply_high(sum, multiplier) + half) >> right) + bias
+                    });
+                }
+            }
+            _ => requantize::requantize(tile, &[shift], output_shift, bias, multiplier),
+        }
+    }
+}
+
+/// See [`add_residual`](requantize::add_residual).
+pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
+    let half = (1 << shift) >> 1;
+    for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
+        match residual.first_chunk_mut::<16>() {
+            // A sum that wraps is still outside of int16 when it has been shifted by so little.
+            Some(residual) if channels >= tile.len() && shift <= 15 => {
+                for (out, residual) in tile.as_chunks::<4>().0.iter().zip(residual.as_chunks_mut::<4>().0) {
+                    let x = *residual;
+                    *residual = four!(|out, x| {
+                        let sum = out.wrapping_add(i32::from(x)).wrapping_add(half) >> shift;
+                        if fits_i16(sum) { sum as i16 } else { add_one(out, shift, x) }
+                    });
+                }
+            }
+            _ => requantize::add_residual(tile, channels, shift, residual, stride),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn add_one(out: i32, shift: u32, mut x: i16) -> i16 {
+    requantize::add_residual(&[out; 16], 1, shift, core::slice::from_mut(&mut x), 1);
+    x
+}
+
+/// See [`activate_tile`](activation::activate_tile).
+pub(super) fn activate_tile(
+    delta: Option<&[i16; 257]>,
+    tile: &[i32],
+    channels: usize,
+    multiplier: &PerChannel,
+    out: &mut [i16],
+    stride: usize,
+) {
+    /// −8, where the table of GELU begins, with the fraction bits of an input.
+    const LEAST: i32 = -8 << activation::ACTIVATION_INPUT_FRACTION_BITS;
+    // Up to which input, at least, the product with the multiplier stays inside of int16: 7 · 2¹². That of a negative one does anyway if the
+    // multiplier is below 2²⁵, GELU being above −0.17.
+    let largest = multiplier.iter().fold(1, |largest: u32, multiplier| largest.max(multiplier.unsigned_abs()));
+    let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
+    let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
+    let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA)) && most > 0;
+    for (tile, out) in tile.as_chunks::<16>().0.iter().zip(out.chunks_mut(stride.max(1))) {
+        match out.first_chunk_mut::<16>() {
+            Some(out) if is_gelu && channels >= tile.len() => {
+                let rows = tile.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
+                for (out, (x, multiplier)) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+                    *out = four!(|x, multiplier| {
+                        let input = x.wrapping_sub(LEAST) as u32;
+                        match GELU.get(input as usize >> 7) {
+                            Some([offset, slope]) if input < inputs => {
+                                let activated = offset.wrapping_add(slope.wrapping_mul(x)) & !255;
+                                Rv32im::multiply_high(activated, multiplier) as i16
+                            }
+                            _ => activate_one(x, multiplier),
+                        }
+                    });
+                }
+            }
+            _ => activation::activate_tile(delta, tile, channels, multiplier, out, stride),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn activate_one(x: i32, multiplier: i32) -> i16 {
+    saturate_i16(Rv32im::multiply_high(registers::gelu(x), multiplier))
+}
+
+/// See [`quantize_smoothed`](quantize::quantize_smoothed).
+pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
+    let len = out.len() & !3;
+    let (Some(rows), Some(smoothings)) = (row.get(..len), smoothing.get(..len)) else {
+        return quantize::quantize_smoothed(row, smoothing, out);
+    };
+    let fours = rows.as_chunks::<4>().0.iter().zip(smoothings.as_chunks::<4>().0);
+    let mut largest = Largest::default();
+    for (row, smoothing) in fours.clone() {
+        four!(|row, smoothing| largest.see(i32::from(row) * i32::from(smoothing)));
+    }
+    let largest = largest.magnitude as i32;
+    let steps = Steps::new(largest);
+    match largest {
+        // What one step of int8 is divided by, a power of two, is above 2⁸ then.
+        1.. if len == out.len() && row.len() == len && smoothing.len() == len && steps.shift <= 13 => {
+            let shift = Steps::FRACTION_BITS - steps.shift;
+            let half = (1 << (shift - 1)) + 1;
+            for (out, (row, smoothing)) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+                *out = four!(|row, smoothing| {
+                    let value = i32::from(row) * i32::from(smoothing);
+                    match shift_either(high(value, steps.reciprocal) + half, shift) {
+                        Some(quantized) => quantized as i8,
+                        None => quantize_one(steps, value),
+                    }
+                });
+            }
+            largest
+        }
+        _ => registers::quantize_smoothed::<Rv32im>(row, smoothing, out),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn quantize_one(steps: Steps, value: i32) -> i8 {
+    steps.quantize(value)
+}
+
+/// See [`quantize_i16`](quantize::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
+    let (fours, left) = row.as_chunks::<4>();
+    if row.len() != out.len() || !left.is_empty() {
+        return quantize::quantize_i16(row, out);
+    }
+    let mut largest = Largest::default();
+    for row in fours {
+        four!(|row| largest.see(i32::from(row)));
+    }
+    let largest = (largest.magnitude << ROW_SHIFT).min(i32::MAX as u32) as i32;
+    if largest == 0 {
+        out.fill(0);
+        return 0;
+    }
+    let Steps { shift, reciprocal } = Steps::new(largest);
+    // The larger of both neighbours is always right: a value of 16 bits that is not half-way between two steps is further from there than 2⁶, and
+    // what is half-way is rounded up.
+    let right = Steps::FRACTION_BITS - shift;
+    let half = (1 << (right - 1)) + 1;
+    for (out, row) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+        *out = four!(|row| ((high(i32::from(row) << ROW_SHIFT, reciprocal) + half) >> right) as i8);
+    }
+    largest
+}
+
+/// See [`softmax_row`](crate::ops::softmax::softmax_row).
+pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
+    let RowScale { multiplier, shift, accumulator_shift } = scale;
+    if keys.len() != scores.len() || out.len() != scores.len() || !(4..=31).contains(&shift) {
+        return registers::softmax_row::<Rv32im>(scores, keys, scale, out);
+    }
+    let (fours, left) = scores.as_chunks::<4>();
+    let (key_fours, keys_left) = keys.as_chunks::<4>();
+    let fours = fours.iter().zip(key_fours);
+    let left = left.iter().zip(keys_left);
+    // Exactly; scores are rounded down, except where one may be the largest.
+    let mut largest = i32::MIN;
+    for (&score, &key) in left.clone() {
+        largest = larger(largest, scale, score, key);
+    }
+    for (score, key) in fours.clone() {
+        four!(|score, key| {
+            if high(score << accumulator_shift, key) >= largest {
+                largest = larger(largest, scale, score, key);
+            }
+        });
+    }
+    // A distance is exact or one too large, its product exact or one too small.
+    let shift = shift as u32;
+    let half = (1 << (shift - 1)) + 1;
+    let mut sum = 0;
+    let (out_fours, out_left) = out.as_chunks_mut::<4>();
+    for (out, (score, key)) in out_fours.iter_mut().zip(fours) {
+        let p = four!(|score, key| {
+            let distance = largest.wrapping_sub(high(score << accumulator_shift, key));
+            let z = high(distance, multiplier).wrapping_add(half);
+            if z << (32 - shift) == 0 {
+                probability(scale, largest, score, key)
+            } else {
+                u32::from(EXP2[(z as u32 >> shift).min(4095) as usize])
+            }
+        });
+        *out = four!(|p| p as u8);
+        four!(|p| sum += p);
+    }
+    for (out, (&score, &key)) in out_left.iter_mut().zip(left) {
+        let p = probability(scale, largest, score, key);
+        *out = p as u8;
+        sum += p;
+    }
+    sum
+}
+
+#[cold]
+#[inline(never)]
+fn larger(largest: i32, scale: RowScale, score: i32, key: i32) -> i32 {
+    largest.max(scale.score(score, key))
+}
+
+#[cold]
+#[inline(never)]
+fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u32 {
+    scale.probability(largest - scale.score(score, key)).into()
+}
+
+/// See [`sums`](layer_norm::sums).
+pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
+    let (fours, left) = row.as_chunks::<4>();
+    let (mut sum, mut squares) = layer_norm::sums(left);
+    for row in fours {
+        let [a, b, c, d] = four!(|row| i32::from(row));
+        sum += a + b + c + d;
+        // Two squares fit 32 bits.
+        squares += i64::from((a * a) as u32 + (b * b) as u32) + i64::from((c * c) as u32 + (d * d) as u32);
+    }
+    (sum, squares)
+}
+
+/// See [`normalize`](layer_norm::normalize).
+pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
+    let Normalizer { width, sum, inverse, deviation_shift, shift } = *normalizer;
+    let left = deviation_shift.unsigned_abs().min(31);
+    let largest = (i64::from(width.unsigned_abs()) << 15) + i64::from(sum.unsigned_abs());
+    if deviation_shift > 0 || largest << left > i64::from(i32::MAX) || !(4..=15).contains(&shift) {
+        return registers::layer_norm::<Rv32im>(row, parameters, normalizer);
+    }
+    let (width, sum) = (width << left, sum << left);
+    let half = (1 << (shift - 1)) + 1;
+    let whole = row.len().min(parameters.len()) & !3;
+    let fours = row.as_chunks_mut::<4>().0.iter_mut().zip(parameters.as_chunks::<4>().0);
+    for (row, parameters) in fours {
+        let x = *row;
+        *row = four!(|x, parameters| {
+            let [gamma, beta] = parameters;
+            // The product with gamma is exact or one too small, although what it is made of is rounded down, too.
+            let normalized = high(width * i32::from(x) - sum, inverse);
+            let scaled = beta.wrapping_add(high(normalized, gamma)).wrapping_add(half);
+            match shift_either(scaled, shift) {
+                // A sum that wraps is still outside of int16 when it has been shifted by so little.
+                Some(scaled) if fits_i16(scaled) => scaled as i16,
+                _ => normalize_one(x, [gamma, beta], normalizer),
+            }
+        });
+    }
+    if let (Some(row), Some(parameters)) = (row.get_mut(whole..), parameters.get(whole..)) {
+        layer_norm::normalize(row, parameters, normalizer);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn normalize_one(mut x: i16, parameters: [i32; 2], normalizer: &Normalizer) -> i16 {
+    layer_norm::normalize(core::slice::from_mut(&mut x), &[parameters], normalizer);
+    x
+}
