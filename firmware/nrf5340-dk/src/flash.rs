@@ -20,7 +20,7 @@ impl ReadNorFlash for Flash {
     const READ_SIZE: usize = <Qspi<'static> as ReadNorFlash>::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Error> {
-        self.0.read(offset, bytes)
+        ReadNorFlash::read(&mut self.0, offset, bytes)
     }
 
     fn capacity(&self) -> usize {
@@ -33,11 +33,11 @@ impl NorFlash for Flash {
     const ERASE_SIZE: usize = <Qspi<'static> as NorFlash>::ERASE_SIZE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Error> {
-        self.0.erase(from, to)
+        NorFlash::erase(&mut self.0, from, to)
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Error> {
-        self.0.write(offset, bytes)
+        NorFlash::write(&mut self.0, offset, bytes)
     }
 }
 

@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+// Critical sections of one core.
+use cortex_m as _;
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use embassy_nrf::buffered_uarte::{BufferedUarte, InterruptHandler};
 use embassy_nrf::qspi::{self, Frequency, Qspi};

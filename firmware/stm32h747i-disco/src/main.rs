@@ -41,7 +41,6 @@ fn clocks() -> Config {
         source: PllSource::HSI,
         prediv: PllPreDiv::DIV4,
         mul: PllMul::MUL50,
-        fracn: None,
         divp: Some(PllDiv::DIV2),
         divq: Some(PllDiv::DIV8),
         divr: None,
