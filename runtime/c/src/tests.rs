@@ -213,7 +213,7 @@ fn pointers_that_cannot_be_are_refused() {
     let mut answers = Vec::<MbertMaskAnswer>::with_capacity(2);
     // SAFETY: memory with its length, or pointers that are refused before they are followed.
     unsafe {
-        let mut fill_mask = |model: *const MbertModel,
+        let fill_mask = |model: *const MbertModel,
                              memory: *mut u8,
                              text: *const c_char,
                              answers: *mut MbertMaskAnswer,
