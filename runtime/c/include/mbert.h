@@ -1,8 +1,9 @@
 /*
  * Multilingual BERT in integers only: no heap, no operating system, the same bits on every CPU.
  *
- * Every function may be called from any thread, if no two calls write to the same memory at the same time. Texts are UTF-8 and need
- * no closing zero byte. What is returned is MBERT_STATUS_OK, or why there is no answer; the next question works.
+ * A pointer points to what it is declared to, as many as the number behind it says, for the length of the call; null and misaligned ones
+ * are refused. Memory that a call writes to is nobody else's meanwhile; apart from that, any thread may call. Texts are UTF-8 and need no
+ * closing zero byte. What is returned is MBERT_STATUS_OK, or why there is no answer; the next question works.
  *
  * Written by cbindgen from runtime/c/src; `MBERT_WRITE_HEADER=1 cargo test -p mbert-c --test header` writes it anew.
  */
@@ -220,10 +221,6 @@ const char *mbert_message(int32_t status);
 
  bytes: the model, at a multiple of 8; its place may be longer than it. It is read in place, and must stay as it is while it is used.
  Large sections are checked by mbert_verify.
-
- # Safety
-
- See the header: pointers point to what they are declared to.
  */
 enum MbertStatus mbert_open(struct MbertModel *model,
                             const uint8_t *bytes,
@@ -231,19 +228,11 @@ enum MbertStatus mbert_open(struct MbertModel *model,
 
 /*
  Checks the SHA-256 of every section: once after the start, and after the model was written.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_verify(const struct MbertModel *model);
 
 /*
  Tells what a model is.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_config(const struct MbertModel *model, struct MbertConfig *config);
 
@@ -251,19 +240,11 @@ enum MbertStatus mbert_config(const struct MbertModel *model, struct MbertConfig
  Bytes of workspace for sequences of up to so many tokens, [CLS] and [SEP] included; 0 where the model is not open.
 
  Less will do: the same answer then takes several passes over some of the weights. mbert_max_tokens tells how much less.
-
- # Safety
-
- See the header.
  */
 size_t mbert_workspace_bytes(const struct MbertModel *model, size_t tokens);
 
 /*
  The longest sequence that so much workspace allows, in as many passes as it takes; 0 if none does, or the model is not open.
-
- # Safety
-
- See the header.
  */
 size_t mbert_max_tokens(const struct MbertModel *model,
                         size_t workspace_bytes);
@@ -272,10 +253,6 @@ size_t mbert_max_tokens(const struct MbertModel *model,
  Turns a text, or two as a pair, into token ids with [CLS] and [SEP].
 
  pair: null for one text. tokens: how many there are, also where ids is too short for them (MBERT_STATUS_BUFFER_TOO_SMALL).
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_tokenize(const struct MbertModel *model,
                                 const char *text,
@@ -290,10 +267,6 @@ enum MbertStatus mbert_tokenize(const struct MbertModel *model,
  Turns token ids back into text that ends with a zero byte.
 
  skip_special_tokens: leaves [CLS], [SEP] and their kind out. text_bytes: its length without the zero byte.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_decode(const struct MbertModel *model,
                               const uint32_t *ids,
@@ -307,10 +280,6 @@ enum MbertStatus mbert_decode(const struct MbertModel *model,
  Fills in every mask of a text.
 
  answers: one for each mask, in their order. masks: how many there are.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_fill_mask(const struct MbertModel *model,
                                  uint8_t *workspace,
@@ -325,10 +294,6 @@ enum MbertStatus mbert_fill_mask(const struct MbertModel *model,
  Tells whether the second text follows the first: if logits[0] is larger than logits[1].
 
  logits: two values in steps of 2^-16.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_next_sentence(const struct MbertModel *model,
                                      uint8_t *workspace,
@@ -341,10 +306,6 @@ enum MbertStatus mbert_next_sentence(const struct MbertModel *model,
 
 /*
  Gives the last hidden states of a text.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_features(const struct MbertModel *model,
                                 uint8_t *workspace,
@@ -358,10 +319,6 @@ enum MbertStatus mbert_features(const struct MbertModel *model,
  the same.
 
  hash: MBERT_TRACE_BYTES bytes.
-
- # Safety
-
- See the header.
  */
 enum MbertStatus mbert_trace(const struct MbertModel *model,
                              uint8_t *workspace,

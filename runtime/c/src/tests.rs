@@ -116,26 +116,32 @@ fn answers_are_those_of_the_runtime() {
     }
 }
 
+/// Tokens of a text, and what is said where so many ids have room.
+fn tokenize(model: &MbertModel, text: &str, ids: &mut [u32]) -> (MbertStatus, usize) {
+    let (at, none, mut tokens) = (text.as_ptr().cast(), std::ptr::null(), 0);
+    // SAFETY: memory with its length, each.
+    let status = unsafe { mbert_tokenize(model, at, text.len(), none, 0, ids.as_mut_ptr(), ids.len(), &mut tokens) };
+    (status, tokens)
+}
+
 #[test]
 fn tokens_go_there_and_back() {
     let model = open();
-    let (mut ids, mut tokens, mut text, mut bytes) = ([0; 16], 0, [0x7f; 64], 0);
-    // SAFETY: memory with its length, each.
-    unsafe {
-        let mut tokenize = |text: &str, room: usize| {
-            let (at, none) = (text.as_ptr().cast(), std::ptr::null());
-            (mbert_tokenize(&model, at, text.len(), none, 0, ids.as_mut_ptr(), room, &mut tokens), tokens)
-        };
-        assert_eq!(tokenize("Why not?", 16), (MbertStatus::Ok, 5));
-        assert_eq!(tokenize("Why not?", 4), (MbertStatus::BufferTooSmall, 5));
-        assert_eq!(tokenize("", 0), (MbertStatus::BufferTooSmall, 2));
-        assert_eq!(tokenize("Why not?", 16), (MbertStatus::Ok, 5));
-        let mut decode =
-            |room: usize| (mbert_decode(&model, ids.as_ptr(), 5, true, text.as_mut_ptr(), room, &mut bytes), bytes);
-        assert_eq!(decode(8), (MbertStatus::BufferTooSmall, 0));
-        assert_eq!(decode(9), (MbertStatus::Ok, 8));
-        assert_eq!(CStr::from_ptr(text.as_ptr()), c"Why not?");
-    }
+    let (mut ids, mut text, mut bytes) = ([0; 16], [0x7f; 64], 0);
+    let (status, tokens) = tokenize(&model, "Why not?", &mut ids);
+    assert_eq!(status, MbertStatus::Ok);
+    assert_eq!(tokenize(&model, "Why not?", &mut ids[..tokens - 1]), (MbertStatus::BufferTooSmall, tokens));
+    assert_eq!(tokenize(&model, "", &mut []), (MbertStatus::BufferTooSmall, 2));
+    assert_eq!(tokenize(&model, "Why not?", &mut ids[..tokens]), (MbertStatus::Ok, tokens));
+    let mut decode = |room: usize| {
+        // SAFETY: memory with its length, each.
+        let status = unsafe { mbert_decode(&model, ids.as_ptr(), tokens, true, text.as_mut_ptr(), room, &mut bytes) };
+        (status, bytes)
+    };
+    assert_eq!(decode(8), (MbertStatus::BufferTooSmall, 0));
+    assert_eq!(decode(9), (MbertStatus::Ok, 8));
+    // SAFETY: a text that ends with a zero byte, as was returned.
+    assert_eq!(unsafe { CStr::from_ptr(text.as_ptr()) }, c"Why not?");
 }
 
 #[test]
@@ -159,8 +165,10 @@ fn models_that_are_none_are_refused_and_not_asked() {
     refused(&blob()[8..], MbertStatus::NotAModel);
     bytemuck::cast_slice_mut::<_, u8>(&mut damaged)[4] ^= 0x80;
     refused(bytemuck::cast_slice(&damaged), MbertStatus::UnsupportedVersion);
-    let moved: Vec<u8> = [0; 4].into_iter().chain(blob().iter().copied()).collect();
-    refused(&moved[if moved.as_ptr().addr() % 8 == 0 { 4 } else { 0 }..], MbertStatus::NotAModel);
+    let mut moved = vec![0u64; BLOB.len() + 1];
+    let moved: &mut [u8] = bytemuck::cast_slice_mut(&mut moved);
+    moved[4..][..blob().len()].copy_from_slice(blob());
+    refused(&moved[4..], MbertStatus::MisalignedModel);
 }
 
 #[test]
@@ -188,8 +196,9 @@ fn questions_without_an_answer_are_told_apart() {
     assert_eq!(status(b"[MASK] \xff", 2), Some(MbertStatus::NotUtf8));
     assert_eq!(status("[MASK]".repeat(600).as_bytes(), 2), Some(MbertStatus::TextTooLong));
     assert_eq!(status(TEXT.as_bytes(), 2), None);
+    let (_, tokens) = tokenize(&model, TEXT, &mut [0; 64]);
     // SAFETY: a model.
-    let least = (0..memory.len()).find(|&bytes| unsafe { mbert_max_tokens(&model, bytes) } == 13).unwrap();
+    let least = (0..memory.len()).find(|&bytes| unsafe { mbert_max_tokens(&model, bytes) } == tokens).unwrap();
     assert_eq!(ask(&model, &mut memory[..least - 1], TEXT.as_bytes(), 2).err(), Some(MbertStatus::TextTooLong));
     assert_eq!(ask(&model, &mut memory[..least + 3], TEXT.as_bytes(), 2).err(), None);
 }
@@ -204,7 +213,7 @@ fn pointers_that_cannot_be_are_refused() {
     let mut answers = Vec::<MbertMaskAnswer>::with_capacity(2);
     // SAFETY: memory with its length, or pointers that are refused before they are followed.
     unsafe {
-        let mut fill_mask = |model: *const MbertModel,
+        let fill_mask = |model: *const MbertModel,
                              memory: *mut u8,
                              text: *const c_char,
                              answers: *mut MbertMaskAnswer,
