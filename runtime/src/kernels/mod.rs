@@ -6,9 +6,9 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub mod arm;
-#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
+#[cfg(any(kernel_dsp, kernel_thumb2, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 pub mod riscv;
@@ -170,13 +170,14 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(any(kernel_dsp, kernel_helium))]
+    #[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
     let vector = arm::available();
     #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
     let vector = riscv::available();
     #[cfg(not(any(
         target_arch = "x86_64",
         kernel_dsp,
+        kernel_thumb2,
         kernel_helium,
         all(target_arch = "riscv32", target_feature = "m")
     )))]
@@ -188,7 +189,7 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 #[cfg(target_arch = "x86_64")]
 pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 /// Names of the tables that are compiled in.
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
@@ -197,6 +198,7 @@ pub const COMPILED: &[&str] = riscv::COMPILED;
 #[cfg(not(any(
     target_arch = "x86_64",
     kernel_dsp,
+    kernel_thumb2,
     kernel_helium,
     all(target_arch = "riscv32", target_feature = "m")
 )))]
