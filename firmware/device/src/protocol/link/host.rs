@@ -165,6 +165,9 @@ impl<'m> Exchange<'m> {
         if self.answer.is_whole() {
             return Ok(Step::Answered);
         }
+        if self.fruitless >= MAX_FRUITLESS {
+            return Err(LinkError::TooNoisy { damaged: self.damaged, refused: self.refused });
+        }
         if let Some(part) = missing_parts(self.request, !self.to_send).next() {
             self.to_send &= !(1 << part.index);
             self.poll_at_ms = now_ms + self.timing.retry_ms;
@@ -178,9 +181,6 @@ impl<'m> Exchange<'m> {
         if now_ms < self.poll_at_ms {
             return Ok(Step::Wait { until_ms: self.poll_at_ms });
         }
-        if self.fruitless >= MAX_FRUITLESS {
-            return Err(LinkError::TooNoisy { damaged: self.damaged, refused: self.refused });
-        }
         self.poll_at_ms = now_ms + self.timing.retry_ms;
         Ok(Step::Send(self.frame(Body::Poll { have: self.answer.have(), cancel: self.cancel }).encode(wire)))
     }
@@ -191,7 +191,6 @@ impl<'m> Exchange<'m> {
 
     /// Takes a frame from the board, or why there was none.
     pub fn receive(&mut self, now_ms: u64, frame: Result<Frame<'_>, Refusal>) {
-        self.fruitless += 1;
         let frame = match frame {
             Ok(frame) => frame,
             Err(Refusal::UnsupportedVersion { found, expected }) => {
@@ -200,6 +199,7 @@ impl<'m> Exchange<'m> {
             }
             Err(_) => {
                 self.damaged += 1;
+                self.fruitless += 1;
                 self.poll_at_ms = self.poll_at_ms.min(now_ms + self.timing.quiet_ms);
                 return;
             }
@@ -211,6 +211,7 @@ impl<'m> Exchange<'m> {
             // The board cannot tell which request a damaged frame was of.
             Body::Refused(Refusal::TooLong | Refusal::Truncated | Refusal::Damaged) => {
                 self.refused += 1;
+                self.fruitless += 1;
                 self.heard_at_ms = now_ms;
                 self.poll_at_ms = self.poll_at_ms.min(now_ms + self.timing.quiet_ms);
             }
@@ -246,9 +247,7 @@ impl<'m> Exchange<'m> {
             }
             Body::Poll { .. } | Body::Refused(_) => false,
         };
-        if is_new {
-            self.fruitless = 0;
-        }
+        self.fruitless = if is_new { 0 } else { self.fruitless + 1 };
     }
 
     /// Asks the board to stop the work: it answers that it did, or with the answer if that was quicker.
