@@ -1,7 +1,7 @@
 //! Semihosting: the debugger, or QEMU, serves the program on the target with a console, a command line and an exit status.
 //!
 //! Specification: Arm's "Semihosting for AArch32 and AArch64", which RISC-V has taken over. Without a debugger the first call stops
-//! the CPU.
+//! the CPU: a board that runs alone is built without the feature `semihosting`, and every call is refused.
 
 use core::fmt;
 
@@ -16,6 +16,7 @@ const ADP_STOPPED_APPLICATION_EXIT: usize = 0x20026;
 /// # Safety
 ///
 /// Pointers and lengths in `block` are what the operation expects.
+#[cfg(feature = "semihosting")]
 unsafe fn call(operation: usize, block: &mut [usize]) -> usize {
     let result;
     // SAFETY: the trap that the specification names; the debugger touches only the block and what it points to.
@@ -40,6 +41,16 @@ unsafe fn call(operation: usize, block: &mut [usize]) -> usize {
         );
     }
     result
+}
+
+/// Nobody listens.
+///
+/// # Safety
+///
+/// None.
+#[cfg(not(feature = "semihosting"))]
+unsafe fn call(_operation: usize, _block: &mut [usize]) -> usize {
+    usize::MAX
 }
 
 /// Where the debugger takes text: its console, or a file.
@@ -102,7 +113,7 @@ pub fn command_line(buffer: &mut [u8]) -> Option<&[u8]> {
     Some(line.strip_suffix(b"\0").unwrap_or(line))
 }
 
-/// Ends the program with an exit status.
+/// Ends the program with an exit status; where nobody listens, it stops there.
 pub fn exit(status: usize) -> ! {
     loop {
         // SAFETY: a reason and a status. It does not return; a debugger that lets it return is asked again.

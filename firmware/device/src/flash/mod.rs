@@ -2,9 +2,11 @@
 
 mod cfi;
 mod ram;
+mod serial;
 
 pub use cfi::{CfiError, CfiFlash};
 pub use ram::{RamNor, RamNorError};
+pub use serial::{SerialBus, SerialFlash};
 
 use embedded_storage::nor_flash::NorFlash;
 
