@@ -80,9 +80,10 @@ impl<L: Line, F: MappedFlash> Serving<L, F> {
         let Ok(mut slots) = Slots::open(flash, rules) else { return serve(None, &mut ReadOnly, workspace) };
         let active = slots.start(|model| self_test::run(model, rules.kernels, workspace).is_ok());
         // SAFETY: `run` was promised that the flash is there; this slot is neither erased nor programmed before the next start.
-        let bytes = active.ok().flatten().map(|active| unsafe {
-            region(*flash_address + active.offset as usize, active.bytes as usize)
-        });
+        let bytes = active
+            .ok()
+            .flatten()
+            .map(|active| unsafe { region(*flash_address + active.offset as usize, active.bytes as usize) });
         let model = bytes.and_then(|bytes| Model::open(bytes).ok());
         serve(model.as_ref(), &mut slots, workspace);
     }
