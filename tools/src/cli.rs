@@ -140,7 +140,7 @@ impl Target {
         Self { name: "x86-64-avx512vnni", about: "x86-64 with AVX-512 VNNI", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avxvnni", about: "x86-64 with AVX-VNNI: the same", layout: WeightLayout::Vnni16x4 },
         Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
-        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium64 },
+        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium4x16 },
     ];
 }
 
