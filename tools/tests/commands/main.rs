@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod built_in;
 mod eval;
+mod flash;
 mod no_room;
 mod plan;
 mod sd_image;
