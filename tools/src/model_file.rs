@@ -13,6 +13,7 @@ use mbert_runtime::format::section::Section;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::memory_bytes;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::built_in::BuiltIn;
 use crate::bytes::Bytes;
@@ -66,9 +67,11 @@ impl Verification {
     }
 }
 
+/// Verifies every byte, on all processors.
 fn verify(bytes: &[u8], name: &str) -> Result<()> {
     let model = Model::open(bytes).with_context(|| name.to_owned())?;
-    model.verify().with_context(|| name.to_owned())
+    let damage = (0..model.header().sections).into_par_iter().find_map_first(|index| model.verify_section(index).err());
+    damage.map_or(Ok(()), Err).with_context(|| name.to_owned())
 }
 
 impl ModelFile {
