@@ -117,7 +117,7 @@ impl Target {
             Self::Portable => WeightLayout::RowMajor,
             Self::X86_64Avx512vnni | Self::Aarch64Dotprod => WeightLayout::Vnni16x4,
             Self::Aarch64I8mm => WeightLayout::I8mm16x8,
-            Self::CortexM55 => WeightLayout::Helium64,
+            Self::CortexM55 => WeightLayout::Helium4x16,
         }
     }
 }
