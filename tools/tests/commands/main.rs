@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod built_in;
 mod eval;
+mod flash;
 mod no_room;
 mod plan;
 mod sd_image;
