@@ -94,6 +94,9 @@ pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
 pub(crate) const PACKS: bool = cfg!(any(target_arch = "x86_64", kernel_helium));
 
+/// Whether those load a row once for two tiles.
+pub(crate) const PAIRS: bool = cfg!(not(kernel_helium));
+
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
 
@@ -111,7 +114,7 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`group`](WeightLayout::group) on.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`part`](WeightLayout::part) on.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,

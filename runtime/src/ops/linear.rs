@@ -12,7 +12,7 @@
 use super::fixed_point::normalizing_shift;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
-use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PAIRS, PerChannel};
 use crate::storage::{Storage, Unreadable};
 
 /// Rows that are multiplied by one tile of weights at a time, at most.
@@ -199,18 +199,16 @@ impl<S: Storage> Linear<S> {
         // One row has room for one tile, and not every window for two.
         let stride = (second.weights - first.weights) as usize;
         let bytes = first.channels * self.tiles.inputs;
-        let in_pairs = memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
+        let in_pairs = PAIRS && memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
         if in_pairs && !index.is_multiple_of(2) {
             return Ok(());
         }
         let with_second = in_pairs && second.channels > 0;
-        let mut parameters = [Parameters::NONE; 2];
-        let [of_first, of_second] = &mut parameters;
-        self.read_parameters(&first, of_first)?;
-        if with_second {
-            self.read_parameters(&second, of_second)?;
-        }
         let (tiles, bytes) = if with_second { (2, stride + bytes) } else { (1, bytes) };
+        let mut parameters = [Parameters::NONE; if PAIRS { 2 } else { 1 }];
+        for (parameters, tile) in parameters.iter_mut().zip([first, second]).take(tiles) {
+            self.read_parameters(&tile, parameters)?;
+        }
         let parameters = parameters.get(..tiles).unwrap_or_default();
         self.blob.view(first.weights, bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
