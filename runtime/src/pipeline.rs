@@ -23,6 +23,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::BertConfig;
 use crate::encoder::{Encoded, Forward, workspace::Workspace};
 use crate::error::{FormatError, ForwardError};
@@ -35,7 +37,7 @@ use crate::tokenizer::{Encoding, TokenizerError, Truncation};
 use crate::trace::Observer;
 
 /// Why a question was not answered. The next question works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PipelineError {

@@ -3,7 +3,9 @@
 mod answers;
 mod bad_input;
 mod built_in;
+mod device;
 mod eval;
+mod flash;
 mod no_room;
 mod plan;
 mod sd_image;
