@@ -41,9 +41,9 @@ pub use board::kernel_suite;
 pub use board::{Board, answer, begin, end, open_model, region, run};
 pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
-pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
 pub use mbert_device::flash::{CfiFlash, RamNor};
+pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
-pub use serve::Serving;
+pub use serve::{PUBLIC_KEY, Serving};
 pub use static_cell::{ConstStaticCell, StaticCell};

@@ -16,6 +16,9 @@ use crate::board::region;
 use crate::counter::InstructionCounter;
 use crate::memory;
 
+/// The key that models must be signed with: that in the file `$MBERT_PUBLIC_KEY` when the firmware was built, if there was one.
+pub const PUBLIC_KEY: Option<[u8; 32]> = include!(concat!(env!("OUT_DIR"), "/public_key.rs"));
+
 /// A board that serves.
 pub struct Serving<L, F> {
     /// What stands on the box.
@@ -80,9 +83,10 @@ impl<L: Line, F: MappedFlash> Serving<L, F> {
         let Ok(mut slots) = Slots::open(flash, rules) else { return serve(None, &mut ReadOnly, workspace) };
         let active = slots.start(|model| self_test::run(model, rules.kernels, workspace).is_ok());
         // SAFETY: `run` was promised that the flash is there; this slot is neither erased nor programmed before the next start.
-        let bytes = active.ok().flatten().map(|active| unsafe {
-            region(*flash_address + active.offset as usize, active.bytes as usize)
-        });
+        let bytes = active
+            .ok()
+            .flatten()
+            .map(|active| unsafe { region(*flash_address + active.offset as usize, active.bytes as usize) });
         let model = bytes.and_then(|bytes| Model::open(bytes).ok());
         serve(model.as_ref(), &mut slots, workspace);
     }
