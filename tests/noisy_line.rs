@@ -83,6 +83,9 @@ impl Port for Noisy {
     }
 }
 
+/// An emulator on a busy machine may be silent for long.
+const SILENCE_MS: u64 = 150_000;
+
 /// What is asked, over and over; texts of many lengths and scripts.
 const TEXTS: [&str; 6] = [
     "Paris is the [MASK] of France.",
@@ -134,7 +137,7 @@ pub fn run(port: Box<dyn Port>, model: &[u8], requests: u32, one_in: u64) -> Res
     let expected: Vec<_> = TEXTS.iter().map(|text| expected(&model, text)).collect::<Result<_>>()?;
     let step = 2f32.powi(-model.hidden_fraction_bits(model.config().num_hidden_layers.into())?);
     let port = Noisy { port, one_in, drawn: 0, left: Vec::new() };
-    let mut client = Client::open(Box::new(port), Timing::default())?;
+    let mut client = Client::open(Box::new(port), Timing { silence_ms: SILENCE_MS, ..Timing::default() })?;
     for number in 0..requests {
         let at = number as usize % TEXTS.len();
         let (text, expected) = (TEXTS[at], &expected[at]);

@@ -114,7 +114,7 @@ impl Target {
         match self {
             Self::Portable => WeightLayout::RowMajor,
             Self::X86_64Avx512vnni => WeightLayout::Vnni16x4,
-            Self::CortexM55 => WeightLayout::Helium64,
+            Self::CortexM55 => WeightLayout::Helium4x16,
         }
     }
 }

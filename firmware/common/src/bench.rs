@@ -101,7 +101,7 @@ impl Bench<'_> {
             let tile = tiles.tile(0, index);
             let (offset, weights) = (tile.offset as usize, tile.weights as usize);
             for word in blob[offset..weights].chunks_exact_mut(8) {
-                let (bias, multiplier) = (self.value(12), 1 << 30 | self.value(29));
+                let (bias, multiplier) = (self.value(12), 1 << 30 | self.value(29).abs());
                 word[..4].copy_from_slice(&bias.to_le_bytes());
                 word[4..].copy_from_slice(&multiplier.to_le_bytes());
             }
@@ -111,13 +111,14 @@ impl Bench<'_> {
         let values = take::<i8>(&mut rest, m * k);
         self.fill(values, |bench| bench.bell(7).max(-127) as i8);
         let scales = take::<i32>(&mut rest, m * k / group_size);
-        self.fill(scales, |bench| 1 << 30 | bench.value(29));
+        self.fill(scales, |bench| 1 << 30 | bench.value(29).abs());
         let shifts = take::<u8>(&mut rest, m);
         self.fill(shifts, |bench| bench.value(2) as u8 & 3);
         let input = QuantizedRows { values, scales, shifts, group_size };
         let block = m.min(BLOCK_ROWS) * TILE;
         let (acc, groups) = (take(&mut rest, block), take(&mut rest, if group_size < k { block } else { 0 }));
-        let shifts = LinearShifts { accumulator: accumulator_shift(k), output: 1 };
+        // Outputs of 16 bits.
+        let shifts = LinearShifts { accumulator: accumulator_shift(k), output: -12 };
         let linear = Linear { blob: &*blob, tiles, shifts };
         let mut unread = None;
         self.measure(name, m * n * k, |kernels| {
@@ -137,7 +138,7 @@ impl Bench<'_> {
             self.fill(part, |bench| bench.bell(7).max(-127) as i8);
         }
         let (key_scales, value_scales) = (take::<i32>(&mut rest, N), take::<i32>(&mut rest, D));
-        self.fill(key_scales, |bench| 1 << 30 | bench.value(29) & ((1 << 30) - 1));
+        self.fill(key_scales, |bench| 1 << 30 | bench.value(29).abs());
         self.fill(value_scales, |bench| bench.value(20));
         let (scores, probabilities) = (take::<i32>(&mut rest, N * N), take::<u8>(&mut rest, N * N));
         let (weighted, context) = (take::<i32>(&mut rest, N * D), take::<i16>(&mut rest, N * D));
@@ -196,7 +197,7 @@ impl Bench<'_> {
         let tile = take::<i32>(&mut rest, BLOCK_ROWS * TILE);
         self.fill(tile, |bench| bench.bell(14));
         let mut multiplier = [0; TILE];
-        self.fill(&mut multiplier, |bench| 1 << 20 | bench.value(19));
+        self.fill(&mut multiplier, |bench| 1 << 20 | bench.value(19).abs());
         let (wide, out) = (take::<i16>(&mut rest, BLOCK_ROWS * GROUP), take::<i8>(&mut rest, BLOCK_ROWS * GROUP));
         let delta = delta_table(HiddenAct::Gelu);
         let units = BLOCK_ROWS * GROUP;
@@ -221,9 +222,9 @@ impl Bench<'_> {
         let residual = take::<i16>(&mut rest, BLOCK_ROWS * H);
         self.fill(residual, |bench| bench.bell(13) as i16);
         let parameters = take::<[i32; 2]>(&mut rest, H);
-        self.fill(parameters, |bench| [1 << 29 | bench.value(28), bench.value(15)]);
+        self.fill(parameters, |bench| [1 << 29 | bench.value(28).abs(), bench.value(15)]);
         let smoothing = take::<i16>(&mut rest, H);
-        self.fill(smoothing, |bench| 1 << 14 | bench.value(13) as i16);
+        self.fill(smoothing, |bench| 1 << 14 | bench.value(13).abs() as i16);
         let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
         let units = BLOCK_ROWS * H;
         let addition = self.measure("add residual", units, |kernels| {

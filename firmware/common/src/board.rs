@@ -99,8 +99,14 @@ fn obey(board: Board) -> Result<(), Failure> {
         Command::Panic => panic!("as the command asks"),
         _ => (board.model, board.workspace),
     };
-    let model = open_model(region)?;
-    answer(&model, command, workspace, board.counter, None)
+    answer(lasting_model(region)?, command, workspace, board.counter, None)
+}
+
+/// [`open_model`], in memory of its own: neither the model nor what it was moved from takes stack below an answer.
+#[inline(never)]
+fn lasting_model(region: &'static [u8]) -> Result<&'static Model<&'static [u8]>, Failure> {
+    static MODEL: StaticCell<Model<&'static [u8]>> = StaticCell::new();
+    Ok(MODEL.init(open_model(region)?))
 }
 
 /// Answers a command with a model, and says what it took. `bytes_read` counts what is read of a device; of a model in memory it is

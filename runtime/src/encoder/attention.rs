@@ -222,8 +222,10 @@ impl<S: Storage> Forward<'_, S> {
                 } else {
                     for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()
                     {
-                        let values = values.iter().skip(index).step_by(16);
-                        of_channel.iter_mut().skip(row).zip(values).for_each(|(wide, &value)| *wide = value);
+                        let of_channel = of_channel.get_mut(row..).unwrap_or_default();
+                        for (wide, values) in of_channel.iter_mut().zip(values.as_chunks::<16>().0) {
+                            *wide = values.get(index).copied().unwrap_or(0);
+                        }
                     }
                 }
             },

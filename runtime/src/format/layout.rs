@@ -4,12 +4,15 @@
 //! |-------------|---------------------------------------------------------------------------------------|
 //! | `RowMajor`  | `[N][K]`                                                                              |
 //! | `Vnni16x4`  | `[N / 16][K / 4][16][4]`: 16 output channels × 4 inputs fill one 512-bit register     |
-//! | `Helium64`  | `[N / 16][K / 64][4][4][4][16]`: of 64 inputs, four times 4 output channels; of these, four times 16 inputs, each channel's together: four 128-bit registers |
+//! | `Helium4x16`| `[N / 16][K / 256][4][16][4][16]`: 4 output channels × 16 inputs fill four 128-bit registers; of the last K mod 256 inputs there are fewer |
 //!
-//! Packed, N is a multiple of 16, and K of 4 or 64; a tensor where they are not stays row-major.
+//! Packed, N is a multiple of 16, and K of 4 or 32; a tensor where they are not stays row-major.
 
 /// Output channels that are computed together; a packed layout keeps that many in one block.
 pub const TILE_CHANNELS: usize = 16;
+
+/// Inputs of a part of a tile in `Helium4x16`.
+pub(crate) const HELIUM_PART: usize = 256;
 
 /// The order of a weight tensor's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,19 +24,19 @@ pub enum WeightLayout {
     /// For x86-64 with AVX-512 VNNI.
     Vnni16x4,
     /// For Arm's microcontrollers with Helium.
-    Helium64,
+    Helium4x16,
 }
 
 impl WeightLayout {
     /// Every layout there is.
-    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::Helium64];
+    pub const ALL: [Self; 3] = [Self::RowMajor, Self::Vnni16x4, Self::Helium4x16];
 
     /// The code in a section entry.
     pub const fn code(self) -> u8 {
         match self {
             Self::RowMajor => 0,
             Self::Vnni16x4 => 1,
-            Self::Helium64 => 3,
+            Self::Helium4x16 => 3,
         }
     }
 
@@ -47,16 +50,25 @@ impl WeightLayout {
         match self {
             Self::RowMajor => "row-major",
             Self::Vnni16x4 => "vnni16x4",
-            Self::Helium64 => "helium64",
+            Self::Helium4x16 => "helium4x16",
         }
     }
 
-    /// Inputs that lie together, before the next ones of all output channels of a tile; `None` where all do.
+    /// What K is a multiple of.
     pub const fn group(self) -> Option<usize> {
         match self {
             Self::RowMajor => None,
             Self::Vnni16x4 => Some(4),
-            Self::Helium64 => Some(64),
+            Self::Helium4x16 => Some(32),
+        }
+    }
+
+    /// Inputs of a part of a tile, of all its output channels: from any multiple of it on it can be read, up to another or the end.
+    pub const fn part(self) -> usize {
+        match self {
+            Self::RowMajor => 1,
+            Self::Vnni16x4 => 4,
+            Self::Helium4x16 => HELIUM_PART,
         }
     }
 
@@ -85,7 +97,7 @@ impl WeightLayout {
                     out.for_each(|out| *out = group);
                 }
             }
-            Self::Helium64 => {
+            Self::Helium4x16 => {
                 for column in (0..k).step_by(16) {
                     let values = values.iter().skip(column).chain(core::iter::repeat(&0));
                     let out = out.iter_mut().skip(self.index(row, column, k)).take(16);
@@ -100,9 +112,11 @@ impl WeightLayout {
         match self {
             Self::RowMajor => row * k + column,
             Self::Vnni16x4 => (row / 16) * 16 * k + (column / 4) * 64 + (row % 16) * 4 + column % 4,
-            Self::Helium64 => {
-                let of_inputs = (row / 16) * 16 * k + (column / 64) * 16 * 64;
-                of_inputs + (row % 16 / 4) * 4 * 64 + (column % 64 / 16) * 64 + (row % 4) * 16 + column % 16
+            Self::Helium4x16 => {
+                let (part, column) = (column / HELIUM_PART * HELIUM_PART, column % HELIUM_PART);
+                let width = if k - part < HELIUM_PART { k - part } else { HELIUM_PART };
+                let begin = (row / 16) * 16 * k + part * 16 + (row % 16 / 4) * 4 * width;
+                begin + (column / 16) * 64 + (row % 4) * 16 + column % 16
             }
         }
     }
@@ -130,9 +144,9 @@ mod tests {
 
     #[test]
     fn packing_is_undone_by_unpacking() {
-        const K: usize = 128;
+        const K: usize = 320;
         let input: [i8; 32 * K] = core::array::from_fn(|i| (i * 7 + i / K) as i8);
-        for (layout, second_row) in [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::Helium64, 16..32)] {
+        for (layout, second_row) in [(WeightLayout::Vnni16x4, 4..8), (WeightLayout::Helium4x16, 16..32)] {
             let (mut packed, mut back) = ([0i8; 32 * K], [0i8; 32 * K]);
             repack(WeightLayout::RowMajor, &input, layout, &mut packed, K);
             repack(layout, &packed, WeightLayout::RowMajor, &mut back, K);

@@ -6,9 +6,9 @@ use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
 use crate::ops::softmax::RowScale;
 
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub mod arm;
-#[cfg(any(kernel_dsp, all(target_arch = "riscv32", target_feature = "m")))]
+#[cfg(any(kernel_dsp, kernel_thumb2, all(target_arch = "riscv32", target_feature = "m")))]
 mod registers;
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
 pub mod riscv;
@@ -94,6 +94,9 @@ pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
 pub(crate) const PACKS: bool = cfg!(any(target_arch = "x86_64", kernel_helium));
 
+/// Whether those load a row once for two tiles.
+pub(crate) const PAIRS: bool = cfg!(not(kernel_helium));
+
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];
 
@@ -111,7 +114,7 @@ pub struct Kernels {
     pub matmul_i8: MatmulI8,
     /// Row-major values, for attention probabilities.
     pub matmul_u8_i8: MatmulU8,
-    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`group`](WeightLayout::group) on.
+    /// Tiles of 16 output channels packed as `weight_layout`, from any multiple of its [`part`](WeightLayout::part) on.
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
@@ -170,13 +173,14 @@ impl Kernels {
 pub fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     let vector = x86_64::available();
-    #[cfg(any(kernel_dsp, kernel_helium))]
+    #[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
     let vector = arm::available();
     #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
     let vector = riscv::available();
     #[cfg(not(any(
         target_arch = "x86_64",
         kernel_dsp,
+        kernel_thumb2,
         kernel_helium,
         all(target_arch = "riscv32", target_feature = "m")
     )))]
@@ -188,7 +192,7 @@ pub fn available() -> impl Iterator<Item = &'static Kernels> {
 #[cfg(target_arch = "x86_64")]
 pub const COMPILED: &[&str] = &["avx512vnni", "avxvnni", "avx2", "scalar"];
 /// Names of the tables that are compiled in.
-#[cfg(any(kernel_dsp, kernel_helium))]
+#[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub const COMPILED: &[&str] = arm::COMPILED;
 /// Names of the tables that are compiled in.
 #[cfg(all(target_arch = "riscv32", target_feature = "m"))]
@@ -197,6 +201,7 @@ pub const COMPILED: &[&str] = riscv::COMPILED;
 #[cfg(not(any(
     target_arch = "x86_64",
     kernel_dsp,
+    kernel_thumb2,
     kernel_helium,
     all(target_arch = "riscv32", target_feature = "m")
 )))]

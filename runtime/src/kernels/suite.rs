@@ -326,9 +326,9 @@ impl Suite<'_> {
         let tile_strides = [(shape.out_stride, TILE_CHANNELS), (TILE_CHANNELS + case.k as usize % 3, m * 20)];
         let mut outputs = Outputs::take(&mut rest, tiles * (m + 1) * 20);
         // The whole reduction, and groups of inputs in the middle of it.
-        let together = layout.group().unwrap_or(4);
-        let first = k / (2 * together) * together;
-        for group in [0..k, first..k, 0..first, first..(first + together).min(k)] {
+        let part = layout.part().max(4);
+        let first = k / (2 * part) * part;
+        for group in [0..k, first..k, 0..first, first..(first + part).min(k)] {
             let case = Case { k: group.len() as i64, ..case };
             let input = input.get(group.start..).unwrap_or_default();
             for (out_stride, out_tile_stride) in tile_strides {

@@ -54,7 +54,8 @@ pub const fn normalizing_shift(value: i32) -> u32 {
 /// Source: Knuth, The Art of Computer Programming, volume 2, 4.3.1, algorithm D.
 #[inline(always)]
 pub(crate) const fn divide_high(high: u32, divisor: u32) -> u32 {
-    let (upper, lower) = (divisor >> 16, divisor & 0xffff);
+    // Its highest bit, said again, so that nothing has to be done for a divisor of 0.
+    let (upper, lower) = (divisor >> 16 | 1 << 15, divisor & 0xffff);
     let mut remainder = high;
     let mut quotient = 0;
     let mut digits = 0;

@@ -12,7 +12,7 @@
 use super::fixed_point::normalizing_shift;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
-use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PAIRS, PerChannel};
 use crate::storage::{Storage, Unreadable};
 
 /// Rows that are multiplied by one tile of weights at a time, at most.
@@ -109,17 +109,16 @@ impl Parameters {
 }
 
 impl<S: Storage> Linear<S> {
-    fn parameters(&self, tile: &Tile) -> Result<Parameters, Unreadable> {
+    /// Into memory of the caller: returned, they would stand on the stack twice more.
+    fn read_parameters(&self, tile: &Tile, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let count = self.tiles.parameters;
-        let mut parameters = Parameters::NONE;
         self.blob.view(tile.offset, size_of::<i32>() * count * tile.channels, |bytes| {
             let words = bytes.as_chunks().0;
             match count {
                 3 => parameters.read::<3>(words),
                 _ => parameters.read::<2>(words),
             }
-        })?;
-        Ok(parameters)
+        })
     }
 
     /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds
@@ -156,7 +155,8 @@ impl<S: Storage> Linear<S> {
         if PACKS && self.tiles.layout != WeightLayout::RowMajor {
             return self.packed_tiles(kernels, input, (part, index), memory, sink);
         }
-        let mut parameters = self.parameters(&tile)?;
+        let mut parameters = Parameters::NONE;
+        self.read_parameters(&tile, &mut parameters)?;
         let step = (self.blob.window_bytes() / inputs.max(1)).clamp(1, TILE_CHANNELS);
         let mut first = 0;
         while first < tile.channels {
@@ -164,9 +164,16 @@ impl<S: Storage> Linear<S> {
             let at = tile.weights + (first * inputs) as u32;
             self.blob.view(at, channels * inputs, |weights| {
                 let of = Weights { values: bytemuck::cast_slice(weights), channels, stride: inputs, step: 1 };
-                self.channels(kernels, input, &of, &[parameters], memory, &mut |row, _, tile, multiplier| {
-                    sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
-                });
+                self.channels(
+                    kernels,
+                    input,
+                    &of,
+                    core::slice::from_ref(&parameters),
+                    memory,
+                    &mut |row, _, tile, multiplier| {
+                        sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
+                    },
+                );
             })?;
             first += channels;
             let Parameters { bias, multiplier, output_multiplier } = &mut parameters;
@@ -192,14 +199,16 @@ impl<S: Storage> Linear<S> {
         // One row has room for one tile, and not every window for two.
         let stride = (second.weights - first.weights) as usize;
         let bytes = first.channels * self.tiles.inputs;
-        let in_pairs = memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
+        let in_pairs = PAIRS && memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
         if in_pairs && !index.is_multiple_of(2) {
             return Ok(());
         }
         let with_second = in_pairs && second.channels > 0;
-        let parameters =
-            [self.parameters(&first)?, if with_second { self.parameters(&second)? } else { Parameters::NONE }];
         let (tiles, bytes) = if with_second { (2, stride + bytes) } else { (1, bytes) };
+        let mut parameters = [Parameters::NONE; if PAIRS { 2 } else { 1 }];
+        for (parameters, tile) in parameters.iter_mut().zip([first, second]).take(tiles) {
+            self.read_parameters(&tile, parameters)?;
+        }
         let parameters = parameters.get(..tiles).unwrap_or_default();
         self.blob.view(first.weights, bytes, |weights| {
             let values = bytemuck::cast_slice(weights);

@@ -104,6 +104,11 @@ impl Client {
         self.cancel_after = limit;
     }
 
+    /// From now on the board may be silent so much longer.
+    pub fn be_patient(&mut self, longer: Duration) {
+        self.timing.silence_ms += longer.as_millis() as u64;
+    }
+
     /// Shows how far the board is with a request, or not.
     pub fn show_progress(&mut self, shows_progress: bool) {
         self.shows_progress = shows_progress;

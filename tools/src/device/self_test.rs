@@ -2,11 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use mbert_device::protocol::messages::{Answer, Request};
 
 use super::client::{Client, unexpected};
+
+/// How long it may take on a slow board.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the command: exit status 1 where the test fails.
 ///
@@ -14,6 +18,8 @@ use super::client::{Client, unexpected};
 ///
 /// What the board says.
 pub fn run(client: &mut Client, as_json: bool, out: &mut impl Write) -> Result<ExitCode> {
+    // What is compared has no steps between which the board could listen.
+    client.be_patient(PATIENCE);
     let (answer, _) = client.ask(&Request::SelfTest)?;
     let Answer::SelfTest(test) = answer else { return Err(unexpected(&answer)) };
     let has_passed = test.has_passed();

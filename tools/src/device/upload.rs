@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +25,8 @@ use crate::model_file::{ModelFile, ModelName};
 const CHUNK_BYTES: usize = 4096;
 /// What else is in the message of a chunk, at most.
 const CHUNK_HEAD_BYTES: usize = 16;
+/// What the slowest board verifies in a second.
+const HASHED_BYTES_PER_SECOND: u32 = 200_000;
 /// How often an upload is taken up again by itself after the board has been started anew.
 const MAX_STARTS: usize = 5;
 
@@ -43,6 +46,8 @@ pub fn run(client: &mut Client, name: &ModelName, as_json: bool, out: &mut impl 
 
     client.show_progress(false);
     let resumed_at = send(client, &offer, file.bytes())?;
+    // It hashes the whole model now, and once more when it starts.
+    client.be_patient(Duration::from_secs(u64::from(offer.total_bytes / HASHED_BYTES_PER_SECOND)));
     let verdict = client.ask_for(&Request::UploadFinish, |answer| match *answer {
         Answer::Verdict(verdict) => Some(verdict),
         _ => None,

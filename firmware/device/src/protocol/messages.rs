@@ -473,3 +473,67 @@ impl<'m> AnswerWriter<'m> {
 pub fn encode_outcome(outcome: &Outcome<'_>, memory: &mut [u8]) -> usize {
     postcard::to_slice(outcome, memory).map_or(0, |bytes| bytes.len())
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_list_is_read_as_it_was_written_as_far_as_it_fits() {
+        let mut memory = [0; 200];
+        let mut writer = AnswerWriter::new(&mut memory);
+        assert!(writer.is_empty());
+        let token = |id| TokenItem { id, start: id, end: id + 1, token: b"token" };
+        let written = (0..100).take_while(|&id| writer.push(&token(id))).count();
+        assert!((10..30).contains(&written), "{written}");
+        let bytes = writer.finish(&Answer::Tokens { total: 100 });
+        let (answer, rest) = decode_answer(&memory[..bytes]).unwrap();
+        assert_eq!(answer, Answer::Tokens { total: 100 });
+        let read: Vec<_> = items::<TokenItem<'_>>(rest).map(Result::unwrap).collect();
+        assert_eq!(read, (0..written as u32).map(token).collect::<Vec<_>>());
+        assert_eq!(items::<TokenItem<'_>>(&rest[..rest.len() - 1]).last(), Some(Err(DeviceError::Malformed)));
+    }
+
+    #[test]
+    fn the_longest_answers_before_items_fit_in_front_of_them() {
+        let trace_sha256 = Some([0xff; 32]);
+        let masks = Answer::Masks { masks: 255, total: u32::MAX, trace_sha256 };
+        let features = Answer::Features {
+            tokens: u16::MAX,
+            columns: u16::MAX,
+            total: u32::MAX,
+            fraction_bits: i8::MIN,
+            trace_sha256,
+        };
+        for answer in [masks, features, Answer::Tokens { total: u32::MAX }, Answer::More] {
+            let mut memory = [0; 100];
+            let mut writer = AnswerWriter::new(&mut memory);
+            assert!(writer.push(&[7u8, 9]));
+            let bytes = writer.finish(&answer);
+            assert_eq!(decode_answer(&memory[..bytes]), Ok((answer, &[7, 9][..])));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_a_board_s_error_comes_through() {
+        assert_eq!(Request::decode(&[99]), Err(DeviceError::Malformed));
+        assert_eq!(Request::decode(&[0, 0]), Err(DeviceError::Malformed), "more than a message");
+        assert_eq!(decode_answer(&[]), Err(DeviceError::Malformed));
+        let mut memory = [0; 100];
+        for error in [
+            DeviceError::NoModel,
+            PipelineError::TooManyMasks { masks: 9, room: 8 }.into(),
+            ForwardError::SequenceTooLong { tokens: 600, max: 512 }.into(),
+            TokenizerError::InvalidUtf8 { at: 7 }.into(),
+            StoreError::RolledBack { found: 1, minimum: 2 }.into(),
+        ] {
+            let bytes = encode_outcome(&Err(error), &mut memory);
+            assert_eq!(decode_answer(&memory[..bytes]), Err(error));
+            assert!(error.to_string().len() > 20);
+        }
+        assert_eq!(Request::UploadChunk { offset: 0, bytes: &[0; 99] }.encode(&mut memory), Err(TooLong));
+    }
+}

@@ -9,12 +9,26 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
+use super::instructions::architecture;
+use super::{norm, rows, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::fixed_point::rounding_multiply_high;
 
 /// Runs where the compiler was told of the DSP extension: see `build.rs`.
-pub(super) static DSP: Kernels = table!("dsp", Dsp, matmul_i8, matmul_u8_i8);
+pub(super) static DSP: Kernels = Kernels {
+    scale_rows: tiles::scale_rows,
+    scale_accumulators: tiles::scale_accumulators,
+    requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
+    activate_tile: tiles::activate_tile,
+    quantize_smoothed: norm::quantize_smoothed,
+    quantize_i16: rows::quantize_i16,
+    softmax_row: rows::softmax_row,
+    layer_norm_sums: norm::layer_norm_sums,
+    layer_norm: norm::layer_norm,
+    ..table!("dsp", Dsp, matmul_i8, matmul_u8_i8)
+};
 
 struct Dsp;
 
@@ -54,7 +68,7 @@ impl Core for Dsp {
 /// Four inputs of two rows, widened.
 type Group = [u32; 4];
 /// Inputs that are widened at a time, at most.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 /// Groups of a chunk: what [`multiply`] has unrolled.
 const GROUPS: usize = CHUNK / 4;
 /// Channels whose weights are widened at a time.
@@ -62,7 +76,7 @@ const CHANNELS: usize = 16;
 /// Scratch on the stack, in groups: the widened weights of 16 channels, and two rows; or, of a shorter chunk, up to eight rows.
 const SCRATCH: usize = (CHANNELS / 2 + 1) * GROUPS;
 const MOST_PAIRS: usize = 4;
-const SHORT_CHUNK: usize = 48;
+const SHORT_CHUNK: usize = 72;
 const _: () = assert!((CHANNELS / 2 + MOST_PAIRS) * SHORT_CHUNK / 4 <= SCRATCH);
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
@@ -165,6 +179,7 @@ macro_rules! widen {
             pairs: usize,
         ) {
             naked_asm!(
+        architecture!(),
                 "push {{r4-r11, lr}}",
                 "ldrd lr, r12, [sp, #36]",
                 "push {{r3}}",
@@ -288,6 +303,7 @@ struct Products {
 #[unsafe(naked)]
 unsafe extern "C" fn multiply(products: Products) {
     naked_asm!(
+        architecture!(),
         "push {{r4-r11, lr}}",
         // `absent_groups` becomes the place where the code for so many groups begins.
         "movs r4, #40",

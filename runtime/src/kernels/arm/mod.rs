@@ -1,10 +1,20 @@
-//! Arm's microcontrollers: DSP extension and Helium. What the core has is known when the program is built, from the compiler's own flags:
-//! `build.rs` asks for each instruction set whether it can be assembled.
+//! Arm's microcontrollers: Armv7-M, its DSP extension, Helium. What the core has is known when the program is built, from the compiler's own
+//! flags: `build.rs` asks for each instruction set whether it can be assembled.
 
 #[cfg(kernel_dsp)]
 mod dsp;
 #[cfg(kernel_helium)]
 mod helium;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+mod instructions;
+#[cfg(kernel_dsp)]
+mod norm;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+mod rows;
+#[cfg(kernel_thumb2)]
+mod thumb2;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+mod tiles;
 
 use super::Kernels;
 
@@ -12,12 +22,17 @@ use super::Kernels;
 #[cfg(kernel_dsp)]
 pub(super) const COMPILED: &[&str] = &["dsp", "scalar"];
 /// Names of the tables that are compiled in.
+#[cfg(kernel_thumb2)]
+pub(super) const COMPILED: &[&str] = &["thumb2", "scalar"];
+/// Names of the tables that are compiled in.
 #[cfg(kernel_helium)]
 pub(super) const COMPILED: &[&str] = &["helium", "scalar"];
 
 pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(kernel_dsp)]
     return core::iter::once(&dsp::DSP);
+    #[cfg(kernel_thumb2)]
+    return core::iter::once(&thumb2::THUMB2);
     #[cfg(kernel_helium)]
     return core::iter::once(&helium::HELIUM);
 }

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use crate::kernels::PerChannel;
-use crate::kernels::registers::{self, Core, EXP2, GELU, four};
+use crate::kernels::registers::{self, Core, EXP2, GELU};
 use crate::ops::activation;
-use crate::ops::fixed_point::saturate_i16;
+use crate::ops::fixed_point::{saturate_i16, scale_by_power_of_two};
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, ROW_SHIFT, Steps};
 use crate::ops::requantize;
@@ -29,6 +29,26 @@ impl Core for Rv32im {
     fn saturate([a, b, c, d]: [i32; 4]) -> [i16; 4] {
         [saturate_i16(a), saturate_i16(b), saturate_i16(c), saturate_i16(d)]
     }
+}
+
+/// Something for each of eight elements: loops of eight are not unrolled by a compiler that is asked for small code.
+macro_rules! eight {
+    ($at:ident => $do:expr) => {
+        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7] $do)
+    };
+    (@ $at:ident [$($index:literal),*] $do:expr) => {
+        $({
+            let $at = $index;
+            $do;
+        })*
+    };
+}
+
+/// The same for each of sixteen, a row of a tile.
+macro_rules! sixteen {
+    ($at:ident => $do:expr) => {
+        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] $do)
+    };
 }
 
 /// `⌊a · b / 2³²⌋`.
@@ -71,6 +91,26 @@ fn shift_either(upper: i32, shift: u32) -> Option<i32> {
     if upper << (32 - shift) == 0 { None } else { Some(upper >> shift) }
 }
 
+/// Calls `each` with every row of a tile and what belongs to it in `out`, and `others` with what is left, where there are no sixteen elements.
+#[inline(always)]
+fn for_rows<'a>(
+    mut tile: &'a [i32],
+    channels: usize,
+    mut out: &'a mut [i16],
+    stride: usize,
+    each: impl Fn(&[i32; 16], &mut [i16; 16]),
+    others: impl FnOnce(&'a [i32], &'a mut [i16]),
+) {
+    if channels >= 16 && stride >= 16 {
+        while let (Some((sums, sums_behind)), Some(row)) = (tile.split_first_chunk(), out.first_chunk_mut()) {
+            each(sums, row);
+            tile = sums_behind;
+            out = core::mem::take(&mut out).get_mut(stride..).unwrap_or_default();
+        }
+    }
+    others(tile, out);
+}
+
 /// Within ±32767.
 #[inline(always)]
 fn fits_i16(value: i32) -> bool {
@@ -87,41 +127,52 @@ pub(super) fn requantize(
 ) {
     // A high half is at most 2³⁰ in magnitude.
     let is_small = bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30);
-    let parameters = || bias.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
     for (tile, &shift) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts) {
         match i32::from(shift) - output_shift {
             right @ 0..=29 if is_small => {
                 let half = (1 << right) >> 1;
-                for (tile, (bias, multiplier)) in tile.as_chunks_mut::<4>().0.iter_mut().zip(parameters()) {
-                    let sum = *tile;
-                    *tile = four!(|sum, bias, multiplier| {
-                        ((Rv32im::multiply_high(sum, multiplier) + half) >> right) + bias
-                    });
-                }
+                sixteen!(at => {
+                    let value = Rv32im::multiply_high(tile[at], multiplier[at]);
+                    tile[at] = ((value + half) >> right) + bias[at]
+                });
+            }
+            left @ -15..=-1 if is_small => {
+                let left = left.unsigned_abs();
+                let limit = (1 << 30) >> left;
+                sixteen!(at => {
+                    let value = Rv32im::multiply_high(tile[at], multiplier[at]);
+                    // Small enough for the shift, and for the bias behind it.
+                    let is_usual = value.wrapping_add(limit) as u32 <= 2 * limit as u32;
+                    tile[at] = if is_usual { (value << left) + bias[at] } else { shift_left_one(value, left, bias[at]) }
+                });
             }
             _ => requantize::requantize(tile, &[shift], output_shift, bias, multiplier),
         }
     }
 }
 
+#[cold]
+#[inline(never)]
+fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
+    scale_by_power_of_two(value, -(left as i32)).saturating_add(bias)
+}
+
 /// See [`add_residual`](requantize::add_residual).
 pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-    let half = (1 << shift) >> 1;
-    for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
-        match residual.first_chunk_mut::<16>() {
-            // A sum that wraps is still outside of int16 when it has been shifted by so little.
-            Some(residual) if channels >= tile.len() && shift <= 15 => {
-                for (out, residual) in tile.as_chunks::<4>().0.iter().zip(residual.as_chunks_mut::<4>().0) {
-                    let x = *residual;
-                    *residual = four!(|out, x| {
-                        let sum = out.wrapping_add(i32::from(x)).wrapping_add(half) >> shift;
-                        if fits_i16(sum) { sum as i16 } else { add_one(out, shift, x) }
-                    });
-                }
-            }
-            _ => requantize::add_residual(tile, channels, shift, residual, stride),
-        }
+    if shift > 15 {
+        return requantize::add_residual(tile, channels, shift, residual, stride);
     }
+    let half = (1 << shift) >> 1;
+    let each = |tile: &[i32; 16], residual: &mut [i16; 16]| {
+        sixteen!(at => {
+            // A sum that wraps is still outside of int16 when it has been shifted by so little.
+            let sum = tile[at].wrapping_add(i32::from(residual[at])).wrapping_add(half) >> shift;
+            residual[at] = if fits_i16(sum) { sum as i16 } else { add_one(tile[at], shift, residual[at]) }
+        });
+    };
+    for_rows(tile, channels, residual, stride, each, |tile, residual| {
+        requantize::add_residual(tile, channels, shift, residual, stride);
+    });
 }
 
 #[cold]
@@ -147,27 +198,24 @@ pub(super) fn activate_tile(
     let largest = multiplier.iter().fold(1, |largest: u32, multiplier| largest.max(multiplier.unsigned_abs()));
     let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
     let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
-    let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA)) && most > 0;
-    for (tile, out) in tile.as_chunks::<16>().0.iter().zip(out.chunks_mut(stride.max(1))) {
-        match out.first_chunk_mut::<16>() {
-            Some(out) if is_gelu && channels >= tile.len() => {
-                let rows = tile.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
-                for (out, (x, multiplier)) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
-                    *out = four!(|x, multiplier| {
-                        let input = x.wrapping_sub(LEAST) as u32;
-                        match GELU.get(input as usize >> 7) {
-                            Some([offset, slope]) if input < inputs => {
-                                let activated = offset.wrapping_add(slope.wrapping_mul(x)) & !255;
-                                Rv32im::multiply_high(activated, multiplier) as i16
-                            }
-                            _ => activate_one(x, multiplier),
-                        }
-                    });
-                }
-            }
-            _ => activation::activate_tile(delta, tile, channels, multiplier, out, stride),
-        }
+    if most == 0 || delta.is_none_or(|delta| !core::ptr::eq(delta, &GELU_DELTA)) {
+        return activation::activate_tile(delta, tile, channels, multiplier, out, stride);
     }
+    let each = |tile: &[i32; 16], out: &mut [i16; 16]| {
+        sixteen!(at => {
+            let input = tile[at].wrapping_sub(LEAST) as u32;
+            out[at] = match GELU.get(input as usize >> 7) {
+                Some([offset, slope]) if input < inputs => {
+                    let activated = offset.wrapping_add(slope.wrapping_mul(tile[at])) & !255;
+                    Rv32im::multiply_high(activated, multiplier[at]) as i16
+                }
+                _ => activate_one(tile[at], multiplier[at]),
+            }
+        });
+    };
+    for_rows(tile, channels, out, stride, each, |tile, out| {
+        activation::activate_tile(delta, tile, channels, multiplier, out, stride);
+    });
 }
 
 #[cold]
@@ -178,14 +226,14 @@ fn activate_one(x: i32, multiplier: i32) -> i16 {
 
 /// See [`quantize_smoothed`](quantize::quantize_smoothed).
 pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
-    let len = out.len() & !3;
+    let len = out.len() & !7;
     let (Some(rows), Some(smoothings)) = (row.get(..len), smoothing.get(..len)) else {
         return quantize::quantize_smoothed(row, smoothing, out);
     };
-    let fours = rows.as_chunks::<4>().0.iter().zip(smoothings.as_chunks::<4>().0);
+    let eights = rows.as_chunks::<8>().0.iter().zip(smoothings.as_chunks::<8>().0);
     let mut largest = Largest::default();
-    for (row, smoothing) in fours.clone() {
-        four!(|row, smoothing| largest.see(i32::from(row) * i32::from(smoothing)));
+    for (row, smoothing) in eights.clone() {
+        eight!(at => largest.see(i32::from(row[at]) * i32::from(smoothing[at])));
     }
     let largest = largest.magnitude as i32;
     let steps = Steps::new(largest);
@@ -194,10 +242,10 @@ pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) 
         1.. if len == out.len() && row.len() == len && smoothing.len() == len && steps.shift <= 13 => {
             let shift = Steps::FRACTION_BITS - steps.shift;
             let half = (1 << (shift - 1)) + 1;
-            for (out, (row, smoothing)) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
-                *out = four!(|row, smoothing| {
-                    let value = i32::from(row) * i32::from(smoothing);
-                    match shift_either(high(value, steps.reciprocal) + half, shift) {
+            for (out, (row, smoothing)) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+                eight!(at => {
+                    let value = i32::from(row[at]) * i32::from(smoothing[at]);
+                    out[at] = match shift_either(high(value, steps.reciprocal) + half, shift) {
                         Some(quantized) => quantized as i8,
                         None => quantize_one(steps, value),
                     }
@@ -217,13 +265,13 @@ fn quantize_one(steps: Steps, value: i32) -> i8 {
 
 /// See [`quantize_i16`](quantize::quantize_i16).
 pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
-    let (fours, left) = row.as_chunks::<4>();
+    let (eights, left) = row.as_chunks::<8>();
     if row.len() != out.len() || !left.is_empty() {
         return quantize::quantize_i16(row, out);
     }
     let mut largest = Largest::default();
-    for row in fours {
-        four!(|row| largest.see(i32::from(row)));
+    for row in eights {
+        eight!(at => largest.see(i32::from(row[at])));
     }
     let largest = (largest.magnitude << ROW_SHIFT).min(i32::MAX as u32) as i32;
     if largest == 0 {
@@ -235,8 +283,8 @@ pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
     // what is half-way is rounded up.
     let right = Steps::FRACTION_BITS - shift;
     let half = (1 << (right - 1)) + 1;
-    for (out, row) in out.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
-        *out = four!(|row| ((high(i32::from(row) << ROW_SHIFT, reciprocal) + half) >> right) as i8);
+    for (out, row) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+        eight!(at => out[at] = ((high(i32::from(row[at]) << ROW_SHIFT, reciprocal) + half) >> right) as i8);
     }
     largest
 }
@@ -247,19 +295,19 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
     if keys.len() != scores.len() || out.len() != scores.len() || !(4..=31).contains(&shift) {
         return registers::softmax_row::<Rv32im>(scores, keys, scale, out);
     }
-    let (fours, left) = scores.as_chunks::<4>();
-    let (key_fours, keys_left) = keys.as_chunks::<4>();
-    let fours = fours.iter().zip(key_fours);
+    let (eights, left) = scores.as_chunks::<8>();
+    let (key_eights, keys_left) = keys.as_chunks::<8>();
+    let eights = eights.iter().zip(key_eights);
     let left = left.iter().zip(keys_left);
     // Exactly; scores are rounded down, except where one may be the largest.
     let mut largest = i32::MIN;
     for (&score, &key) in left.clone() {
         largest = larger(largest, scale, score, key);
     }
-    for (score, key) in fours.clone() {
-        four!(|score, key| {
-            if high(score << accumulator_shift, key) >= largest {
-                largest = larger(largest, scale, score, key);
+    for (score, key) in eights.clone() {
+        eight!(at => {
+            if high(score[at] << accumulator_shift, key[at]) >= largest {
+                largest = larger(largest, scale, score[at], key[at]);
             }
         });
     }
@@ -267,19 +315,19 @@ pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out
     let shift = shift as u32;
     let half = (1 << (shift - 1)) + 1;
     let mut sum = 0;
-    let (out_fours, out_left) = out.as_chunks_mut::<4>();
-    for (out, (score, key)) in out_fours.iter_mut().zip(fours) {
-        let p = four!(|score, key| {
-            let distance = largest.wrapping_sub(high(score << accumulator_shift, key));
+    let (out_eights, out_left) = out.as_chunks_mut::<8>();
+    for (out, (score, key)) in out_eights.iter_mut().zip(eights) {
+        eight!(at => {
+            let distance = largest.wrapping_sub(high(score[at] << accumulator_shift, key[at]));
             let z = high(distance, multiplier).wrapping_add(half);
-            if z << (32 - shift) == 0 {
-                probability(scale, largest, score, key)
+            let p = if z << (32 - shift) == 0 {
+                probability(scale, largest, score[at], key[at])
             } else {
                 u32::from(EXP2[(z as u32 >> shift).min(4095) as usize])
-            }
+            };
+            out[at] = p as u8;
+            sum += p;
         });
-        *out = four!(|p| p as u8);
-        four!(|p| sum += p);
     }
     for (out, (&score, &key)) in out_left.iter_mut().zip(left) {
         let p = probability(scale, largest, score, key);
@@ -303,13 +351,14 @@ fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u32 {
 
 /// See [`sums`](layer_norm::sums).
 pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
-    let (fours, left) = row.as_chunks::<4>();
+    let (eights, left) = row.as_chunks::<8>();
     let (mut sum, mut squares) = layer_norm::sums(left);
-    for row in fours {
-        let [a, b, c, d] = four!(|row| i32::from(row));
-        sum += a + b + c + d;
+    for row in eights {
+        eight!(at => sum += i32::from(row[at]));
+        let square = |at: usize| (i32::from(row[at]) * i32::from(row[at])) as u32;
         // Two squares fit 32 bits.
-        squares += i64::from((a * a) as u32 + (b * b) as u32) + i64::from((c * c) as u32 + (d * d) as u32);
+        squares += i64::from(square(0) + square(1)) + i64::from(square(2) + square(3));
+        squares += i64::from(square(4) + square(5)) + i64::from(square(6) + square(7));
     }
     (sum, squares)
 }
@@ -324,19 +373,18 @@ pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &
     }
     let (width, sum) = (width << left, sum << left);
     let half = (1 << (shift - 1)) + 1;
-    let whole = row.len().min(parameters.len()) & !3;
-    let fours = row.as_chunks_mut::<4>().0.iter_mut().zip(parameters.as_chunks::<4>().0);
-    for (row, parameters) in fours {
-        let x = *row;
-        *row = four!(|x, parameters| {
-            let [gamma, beta] = parameters;
+    let whole = row.len().min(parameters.len()) & !7;
+    let eights = row.as_chunks_mut::<8>().0.iter_mut().zip(parameters.as_chunks::<8>().0);
+    for (row, parameters) in eights {
+        eight!(at => {
+            let [gamma, beta] = parameters[at];
             // The product with gamma is exact or one too small, although what it is made of is rounded down, too.
-            let normalized = high(width * i32::from(x) - sum, inverse);
+            let normalized = high(width * i32::from(row[at]) - sum, inverse);
             let scaled = beta.wrapping_add(high(normalized, gamma)).wrapping_add(half);
-            match shift_either(scaled, shift) {
+            row[at] = match shift_either(scaled, shift) {
                 // A sum that wraps is still outside of int16 when it has been shifted by so little.
                 Some(scaled) if fits_i16(scaled) => scaled as i16,
-                _ => normalize_one(x, [gamma, beta], normalizer),
+                _ => normalize_one(row[at], [gamma, beta], normalizer),
             }
         });
     }

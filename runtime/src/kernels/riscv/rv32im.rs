@@ -38,14 +38,22 @@ const BLOCK: usize = 4;
 const CHANNELS: usize = 16;
 /// Inputs whose words are made at a time, at most.
 const CHUNK: usize = 192;
-/// Inputs that [`multiply`] has unrolled.
-const STEP: usize = 8;
+/// Inputs that [`multiply`] and [`pack_i8`] have unrolled.
+const STEP: usize = 16;
+/// Inputs that [`row_i8`] has unrolled.
+const ROW_STEP: usize = 8;
 
 /// Two inputs of a block of channels: of the first, channels 0 and 1, and 2 and 3; the same of the second.
 type Words = [u32; BLOCK];
 
-/// Channels packed in pairs by [`pack`]: the sum of each pair's words.
-type PairSums = [u32; BLOCK / 2];
+/// Rows of the input, int8.
+type Copies = [[u32; CHUNK / 4]; BLOCK];
+/// The words of some channels.
+type Scratch = [MaybeUninit<Words>; CHANNELS / BLOCK * CHUNK / 2];
+/// Of each pair of channels, the sum of its words.
+type PairSums = [u32; CHANNELS / 2];
+/// See [`pack_i8`].
+type Pack = unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums, usize, usize);
 
 /// int8 or u8.
 trait Input: bytemuck::Pod + Into<i32> {
@@ -53,20 +61,24 @@ trait Input: bytemuck::Pod + Into<i32> {
     const OFFSET: i32;
     /// See [`row_i8`].
     const ROW: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; BLOCK], *const Self);
+    /// See [`copy_i8`].
+    const COPY: unsafe extern "C" fn(*const Self, usize, *mut Copies, usize);
     /// See [`pack_i8`].
-    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums);
+    const PACK: Pack;
 }
 
 impl Input for i8 {
     const OFFSET: i32 = 0;
     const ROW: unsafe extern "C" fn(*const i8, *const i8, usize, &mut [i32; BLOCK], *const i8) = row_i8;
-    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums) = pack_i8;
+    const COPY: unsafe extern "C" fn(*const i8, usize, *mut Copies, usize) = copy_i8;
+    const PACK: Pack = pack_i8;
 }
 
 impl Input for u8 {
     const OFFSET: i32 = 128;
     const ROW: unsafe extern "C" fn(*const u8, *const i8, usize, &mut [i32; BLOCK], *const u8) = row_u8;
-    const PACK: unsafe extern "C" fn(*const i8, usize, *mut Words, usize, &mut PairSums) = pack_and_sum;
+    const COPY: unsafe extern "C" fn(*const u8, usize, *mut Copies, usize) = copy_u8;
+    const PACK: Pack = pack_and_sum;
 }
 
 fn matmul_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
@@ -85,8 +97,11 @@ fn matmul<T: Input>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
     let MatmulShape { m, n, input_stride, k, out_stride, .. } = *shape;
     let rows = m - m % BLOCK;
     let in_blocks = if rows > 0 { n - n % BLOCK } else { 0 };
+    let mut words = [const { MaybeUninit::uninit() }; _];
+    let mut copies = [[0; _]; _];
     for first in (0..in_blocks).step_by(CHANNELS) {
-        blocks(shape, rows, (first, CHANNELS.min(in_blocks - first)), input, weight, out);
+        let channels = (first, CHANNELS.min(in_blocks - first));
+        blocks(shape, rows, channels, input, weight, out, (&mut words, &mut copies));
     }
     for (m, out) in out.chunks_mut(out_stride.max(1)).take(m).enumerate() {
         let done = if m < rows { in_blocks } else { 0 };
@@ -107,7 +122,7 @@ fn part_mut<T>(slice: &mut [T], first: usize, count: usize) -> &mut [T] {
 /// One row by the channels from `done` on.
 fn row<T: Input>(shape: &MatmulShape, done: usize, input: &[T], weight: &[i8], out: &mut [i32]) {
     let MatmulShape { k, weight_stride, .. } = *shape;
-    let steps = k - k % STEP;
+    let steps = k - k % ROW_STEP;
     let (in_steps, left) = input.split_at(steps.min(input.len()));
     for (index, out) in out.chunks_mut(BLOCK).enumerate().skip(done / BLOCK) {
         let weights = weight.get(index * BLOCK * weight_stride..).unwrap_or_default();
@@ -136,143 +151,236 @@ fn blocks<T: Input>(
     input: &[T],
     weight: &[i8],
     out: &mut [i32],
+    (words, copies): (&mut Scratch, &mut Copies),
 ) {
     let MatmulShape { k, input_stride, weight_stride, out_stride, .. } = *shape;
-    let mut words = [const { MaybeUninit::<Words>::uninit() }; CHANNELS / BLOCK * CHUNK / 2];
-    let mut copies = [[0u32; CHUNK / 4]; BLOCK];
-    let mut sums = [0; CHANNELS];
-    for out in out.chunks_mut(out_stride.max(1)).take(rows) {
-        part_mut(out, first, channels).fill(0);
-    }
-    // Chunks of even length.
-    let chunk = k.div_ceil(k.div_ceil(CHUNK).max(1)).next_multiple_of(STEP);
-    let mut begin = 0;
-    while begin < k {
-        let len = chunk.min(k - begin);
-        let padded = len.next_multiple_of(STEP);
-        for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().take(channels / BLOCK) {
-            let weights = weight.get((first + block * BLOCK) * weight_stride + begin..).unwrap_or_default();
-            let words = part_mut(&mut words, block * padded / 2, padded / 2);
-            pack::<T>(weights, weight_stride, len, words, sums);
+    let weight = weight.get(first * weight_stride..).unwrap_or_default();
+    // Chunks of even length; one even if there is nothing to add up.
+    let chunks = k.div_ceil(CHUNK).max(1);
+    let chunk = k.div_ceil(chunks).next_multiple_of(STEP).max(STEP);
+    for begin in (0..chunks).map(|index| index * chunk) {
+        let len = chunk.min(k - begin.min(k));
+        let padded = len.next_multiple_of(STEP).max(STEP);
+        let weights = weight.get(begin..).unwrap_or_default();
+        let mut start = [0; CHANNELS];
+        pack::<T>(weights, weight_stride, len, channels / BLOCK, words, &mut start);
+        if T::OFFSET != 0 && begin > 0 {
+            for out in out.chunks_mut(out_stride.max(1)).take(rows) {
+                part_mut(out, first, channels).iter_mut().zip(start).for_each(|(out, start)| *out += start);
+            }
         }
         for row in (0..rows).step_by(BLOCK) {
-            for (index, copy) in copies.iter_mut().enumerate() {
-                copy_row(part(input, (row + index) * input_stride + begin, len), copy);
-            }
-            let copies = copies.as_ptr().cast::<i8>();
+            copy(input.get(row * input_stride + begin..).unwrap_or_default(), input_stride, len, copies);
             let out = out.as_mut_ptr().wrapping_add(row * out_stride + first);
-            let (words, out_stride) = (words.as_ptr().cast(), size_of::<i32>() * out_stride);
-            // SAFETY: `padded / 2` words have been written for each block of channels, and `fits` has vouched for the sums.
-            unsafe { multiply(copies, words, out, out_stride, channels / BLOCK, copies.wrapping_add(padded)) };
-        }
-        begin += len;
-    }
-    if T::OFFSET != 0 {
-        for out in out.chunks_mut(out_stride.max(1)).take(rows) {
-            part_mut(out, first, channels).iter_mut().zip(&sums).for_each(|(out, sum)| *out += T::OFFSET * sum);
+            let stride = size_of::<i32>() * out_stride;
+            let (from, from_stride) = if begin == 0 { (start.as_ptr(), 0) } else { (out.cast_const(), stride) };
+            // SAFETY: `padded / 2` words have been written for each block of channels, `start` has a sum for each channel, and `fits` has
+            // vouched for those of the output.
+            unsafe {
+                multiply(copies, words.as_ptr().cast(), out, stride, channels / BLOCK, padded, from, from_stride)
+            };
         }
     }
 }
 
-/// Copies a row to the beginning of another, as int8.
-#[inline(always)]
-fn copy_row<T: Input>(row: &[T], copy: &mut [u32; CHUNK / 4]) {
-    let flip = 0x0101_0101 * T::OFFSET as u32;
-    if let Ok(row) = bytemuck::try_cast_slice::<T, [u32; 4]>(row) {
-        for (copy, words) in copy.as_chunks_mut::<4>().0.iter_mut().zip(row) {
-            *copy = words.map(|word| word ^ flip);
-        }
-    } else {
-        let copy: &mut [u8] = bytemuck::cast_slice_mut(copy);
-        for (copy, &value) in copy.iter_mut().zip(bytemuck::cast_slice::<T, u8>(row)) {
-            *copy = value ^ flip as u8;
+/// Copies `len` inputs of four rows, as int8.
+fn copy<T: Input>(input: &[T], stride: usize, len: usize, copies: &mut Copies) {
+    let is_aligned = input.as_ptr().addr().is_multiple_of(4) && stride.is_multiple_of(4);
+    let whole = if is_aligned { len & !15 } else { 0 };
+    if whole > 0 {
+        // SAFETY: `fits` has shown that four rows have `len` elements each.
+        unsafe { T::COPY(input.as_ptr(), stride, copies, whole) };
+    }
+    if whole < len {
+        for (index, copy) in copies.iter_mut().enumerate() {
+            let row = bytemuck::cast_slice::<T, u8>(part(input, index * stride, len)).iter();
+            for (copy, &value) in bytemuck::cast_slice_mut::<u32, u8>(copy).iter_mut().zip(row).skip(whole) {
+                *copy = value ^ T::OFFSET as u8;
+            }
         }
     }
 }
 
-/// Makes words of `len` inputs of a block of channels, with zeros behind the last; adds to the sums of the channels, if the input needs them.
+/// Copies `len` inputs of four rows, as int8.
+macro_rules! copy {
+    ($name:ident, $type:ty, $flip:literal) => {
+        /// # Safety
+        ///
+        /// Four rows have `len` elements each, a multiple of 16, not 0. They begin at multiples of 4, `stride` apart.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(input: *const $type, stride: usize, copies: *mut Copies, len: usize) {
+            naked_asm!(
+                ".macro word at, register",
+                "lw \\register, \\at(a0)",
+                $flip,
+                "sw \\register, \\at(a2)",
+                ".endm",
+                "li t3, 0x80808080",
+                "li a4, {rows}",
+                "addi a5, a2, {chunk}",
+                "sub a1, a1, a3",
+                "1:",
+                "andi a6, a3, 16",
+                "add a7, a0, a3",
+                "beqz a6, 2f",
+                "word 0, t0",
+                "word 4, t1",
+                "word 8, t2",
+                "word 12, t4",
+                "addi a0, a0, 16",
+                "addi a2, a2, 16",
+                "beq a0, a7, 3f",
+                "2:",
+                ".irp at, 0, 4, 8, 12, 16, 20, 24, 28",
+                "word \\at, t0",
+                ".endr",
+                "addi a0, a0, 32",
+                "addi a2, a2, 32",
+                "bne a0, a7, 2b",
+                "3:",
+                "add a0, a0, a1",
+                "mv a2, a5",
+                "addi a5, a5, {chunk}",
+                "addi a4, a4, -1",
+                "bnez a4, 1b",
+                "ret",
+                ".purgem word",
+                rows = const BLOCK,
+                chunk = const CHUNK,
+            )
+        }
+    };
+}
+
+copy!(copy_i8, i8, "");
+copy!(copy_u8, u8, "xor \\register, \\register, t3");
+
+/// Makes words of `len` inputs of some blocks of channels, with zeros behind the last up to a whole [`STEP`], of which there is one at least;
+/// `start` becomes what these inputs lack, having been made int8.
 fn pack<T: Input>(
     weights: &[i8],
     stride: usize,
     len: usize,
-    words: &mut [MaybeUninit<Words>],
-    sums: &mut [i32; BLOCK],
+    blocks: usize,
+    words: &mut Scratch,
+    start: &mut [i32; CHANNELS],
 ) {
-    let mut pairs = [0; BLOCK / 2];
+    /// Words of a step.
+    const WORDS: usize = STEP / 2;
+    let mut sums = [0; CHANNELS / 2];
     let (steps, left) = (len / STEP, len % STEP);
+    let is_padded = left > 0 || steps == 0;
     let first = words.as_mut_ptr().cast::<Words>();
     if steps > 0 {
-        // SAFETY: four rows of weights have `len` elements each, and `words` has half as many, rounded up to whole steps.
-        unsafe { T::PACK(weights.as_ptr(), stride, first, steps, &mut pairs) };
+        let gap = if is_padded { size_of::<Words>() * WORDS } else { 0 };
+        // SAFETY: so many rows of weights have `len` elements each, and there is room for half as many words, rounded up to whole steps.
+        unsafe { T::PACK(weights.as_ptr(), stride, first, steps, &mut sums, blocks, gap) };
     }
-    if left > 0 {
-        let row = |channel: usize| part(weights, channel * stride + len - left, left);
-        let padded = [0, 1, 2, 3]
-            .map(|channel| core::array::from_fn::<i8, STEP, _>(|index| row(channel).get(index).copied().unwrap_or(0)));
-        // SAFETY: four rows of one step, and the last words.
-        unsafe { T::PACK(padded.as_ptr().cast(), STEP, first.wrapping_add(steps * STEP / 2), 1, &mut pairs) };
+    if is_padded {
+        for (block, sums) in sums.as_chunks_mut::<2>().0.iter_mut().enumerate().take(blocks) {
+            let mut padded = [[0i8; STEP]; BLOCK];
+            for (padded, channel) in padded.iter_mut().zip(block * BLOCK..) {
+                let left = part(weights, channel * stride + steps * STEP, left);
+                padded.iter_mut().zip(left).for_each(|(padded, &weight)| *padded = weight);
+            }
+            let mut of_step = [0; CHANNELS / 2];
+            let at = first.wrapping_add(block * (steps + 1) * WORDS + steps * WORDS);
+            // SAFETY: four rows of one step, and the last words of their block.
+            unsafe { T::PACK(padded.as_ptr().cast(), STEP, at, 1, &mut of_step, 1, 0) };
+            sums.iter_mut().zip(of_step).for_each(|(sum, of_step)| *sum = sum.wrapping_add(of_step));
+        }
     }
-    for (sums, pair) in sums.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
-        let low = i32::from(pair as i16);
-        sums[0] += low;
-        sums[1] += (pair as i32).wrapping_sub(low) >> 16;
+    if T::OFFSET != 0 {
+        for (start, sum) in start.as_chunks_mut::<2>().0.iter_mut().zip(sums) {
+            // At most 127 for each input: an int16.
+            let low = i32::from(sum as i16);
+            *start = [T::OFFSET * low, T::OFFSET * ((sum as i32).wrapping_sub(low) >> 16)];
+        }
     }
 }
 
-/// Makes words of `steps` · [`STEP`] inputs of a block of channels. The second of these functions also adds them up.
+/// Makes words of `steps` · [`STEP`] inputs of some blocks of channels; the second of these functions also adds them up.
 macro_rules! pack {
     ($name:ident, $sum_0:literal, $sum_1:literal) => {
         /// # Safety
         ///
-        /// Four rows of weights, `stride` apart, have so many elements, not 0, and there is room for half as many words.
+        /// So many rows of weights, `stride` apart, have so many elements, and for each block there is room for half as many words, `gap` bytes
+        /// behind those of the last. Neither number is 0.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(weights: *const i8, stride: usize, words: *mut Words, steps: usize, sums: &mut PairSums) {
+        unsafe extern "C" fn $name(
+            weights: *const i8,
+            stride: usize,
+            words: *mut Words,
+            steps: usize,
+            sums: &mut PairSums,
+            blocks: usize,
+            gap: usize,
+        ) {
             naked_asm!(
-                "add a5, a0, a1",
-                "add a6, a5, a1",
-                "add a7, a6, a1",
-                "lw t4, 0(a4)",
-                "lw t5, 4(a4)",
+                "addi sp, sp, -16",
+                "sw s0, 0(sp)",
+                "sw s1, 4(sp)",
                 "1:",
-                ".irp input, 0, 1, 2, 3, 4, 5, 6, 7",
-                "lb t0, \\input(a0)",
-                "lb t1, \\input(a5)",
-                "lb t2, \\input(a6)",
+                "add a7, a0, a1",
+                "add t0, a7, a1",
+                "add t1, t0, a1",
+                "mv t6, a3",
+                "li s0, 0",
+                "li s1, 0",
+                "2:",
+                ".irp input, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+                "lb t2, \\input(a0)",
                 "lb t3, \\input(a7)",
-                "slli t1, t1, 16",
+                "lb t4, \\input(t0)",
+                "lb t5, \\input(t1)",
                 "slli t3, t3, 16",
-                "add t0, t0, t1",
+                "slli t5, t5, 16",
                 "add t2, t2, t3",
+                "add t4, t4, t5",
                 $sum_0,
                 $sum_1,
-                "sw t0, 8*\\input(a2)",
-                "sw t2, 8*\\input+4(a2)",
+                "sw t2, 8*\\input(a2)",
+                "sw t4, 8*\\input+4(a2)",
                 ".endr",
                 "addi a0, a0, {step}",
-                "addi a5, a5, {step}",
-                "addi a6, a6, {step}",
                 "addi a7, a7, {step}",
+                "addi t0, t0, {step}",
+                "addi t1, t1, {step}",
                 "addi a2, a2, 8*{step}",
-                "addi a3, a3, -1",
-                "bnez a3, 1b",
-                "sw t4, 0(a4)",
-                "sw t5, 4(a4)",
+                "addi t6, t6, -1",
+                "bnez t6, 2b",
+                "sw s0, 0(a4)",
+                "sw s1, 4(a4)",
+                "addi a4, a4, 8",
+                "add a2, a2, a6",
+                // The next block begins a row behind the last of this one.
+                "sub t1, t1, a0",
+                "slli t6, a3, {step_bits}",
+                "add a0, a0, t1",
+                "add a0, a0, a1",
+                "sub a0, a0, t6",
+                "addi a5, a5, -1",
+                "bnez a5, 1b",
+                "lw s0, 0(sp)",
+                "lw s1, 4(sp)",
+                "addi sp, sp, 16",
                 "ret",
                 step = const STEP,
+                step_bits = const STEP.ilog2(),
             )
         }
     };
 }
 
 pack!(pack_i8, "", "");
-pack!(pack_and_sum, "add t4, t4, t0", "add t5, t5, t2");
+pack!(pack_and_sum, "add s0, s0, t2", "add s1, s1, t4");
 
 /// One row by a block of channels: what [`multiply`] leaves over.
 macro_rules! row {
     ($name:ident, $type:ty, $load:literal) => {
         /// # Safety
         ///
-        /// The row, not empty and of whole [`STEP`]s, and four rows of as many weights, `stride` apart, are readable.
+        /// The row, not empty and of whole [`ROW_STEP`]s, and four rows of as many weights, `stride` apart, are readable.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(
             input: *const $type,
@@ -319,7 +427,7 @@ macro_rules! row {
                 "sw t3, 12(a3)",
                 "ret",
                 ".option pop",
-                step = const STEP,
+                step = const ROW_STEP,
             )
         }
     };
@@ -328,20 +436,23 @@ macro_rules! row {
 row!(row_i8, i8, "lb");
 row!(row_u8, u8, "lbu");
 
-/// Adds to [`BLOCK`] rows of sums, for `blocks` blocks of channels, the products of the copied rows with the words of these channels.
+/// Makes [`BLOCK`] rows of sums, for `blocks` blocks of channels: the products of the copied rows with the words of these channels, added to other
+/// rows of sums.
 ///
 /// # Safety
 ///
-/// The rows lie `CHUNK` apart and are readable up to `input_end`, which belongs to the first; `words` holds half as many words for each block;
-/// every row of sums, `out_stride` bytes behind the one before, has as many as there are channels. Neither number is 0.
+/// `words` holds half as many words for each block as there are inputs: `len`, a multiple of [`STEP`]. Both kinds of sums have as many in a row as there are channels; from one
+/// row to the next it is so many bytes. No number is 0.
 #[unsafe(naked)]
 unsafe extern "C" fn multiply(
-    input: *const i8,
+    copies: &Copies,
     words: *const Words,
     out: *mut i32,
     out_stride: usize,
     blocks: usize,
-    input_end: *const i8,
+    len: usize,
+    from: *const i32,
+    from_stride: usize,
 ) {
     naked_asm!(
         // The assembler of naked functions does not hear of the target's features.
@@ -387,11 +498,14 @@ unsafe extern "C" fn multiply(
         "channels \\low_1, \\high_1, a7, t1",
         ".endm",
         "addi sp, sp, -80",
+        "add a5, a0, a5",
         "sw a0, 0(sp)",
         "sw a2, 4(sp)",
         "sw a3, 8(sp)",
         "sw a4, 12(sp)",
         "sw a5, 16(sp)",
+        "sw a6, 72(sp)",
+        "sw a7, 76(sp)",
         "sw ra, 20(sp)",
         "sw s0, 24(sp)",
         "sw s1, 28(sp)",
@@ -406,8 +520,10 @@ unsafe extern "C" fn multiply(
         "sw s10, 64(sp)",
         "sw s11, 68(sp)",
         "1:",
-        "lw a0, 4(sp)",
-        "lw a3, 8(sp)",
+        "lw a0, 72(sp)",
+        "lw a3, 76(sp)",
+        "addi t0, a0, 16",
+        "sw t0, 72(sp)",
         "load_sums s0, s4, s1, s5",
         "load_sums s2, s6, s3, s7",
         "load_sums s8, t4, s9, t5",
@@ -416,7 +532,7 @@ unsafe extern "C" fn multiply(
         "lw a2, 16(sp)",
         "lui a3, 8",
         "2:",
-        ".irp pair, 0, 1, 2, 3",
+        ".irp pair, 0, 1, 2, 3, 4, 5, 6, 7",
         "lw a6, 16*\\pair(a1)",
         "lw a7, 16*\\pair+4(a1)",
         "lw t0, 16*\\pair+8(a1)",

@@ -22,8 +22,8 @@ impl Default for Timing {
     }
 }
 
-/// How often the board is asked without anything new coming from it.
-const MAX_POLLS: u32 = 100;
+/// Frames, whole or damaged, that may come one after another without anything new.
+const MAX_FRUITLESS: u32 = 1000;
 
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +112,8 @@ pub struct Exchange<'m> {
     arrived: u64,
     poll_at_ms: u64,
     heard_at_ms: u64,
-    /// Polls since something new came.
-    polls: u32,
+    /// Frames since something new came.
+    fruitless: u32,
     cancel: bool,
     progress: (u32, u32),
     damaged: u32,
@@ -140,7 +140,7 @@ impl<'m> Exchange<'m> {
             arrived: 0,
             poll_at_ms: now_ms,
             heard_at_ms: now_ms,
-            polls: 0,
+            fruitless: 0,
             cancel: false,
             progress: (0, 0),
             damaged: 0,
@@ -165,6 +165,9 @@ impl<'m> Exchange<'m> {
         if self.answer.is_whole() {
             return Ok(Step::Answered);
         }
+        if self.fruitless >= MAX_FRUITLESS {
+            return Err(LinkError::TooNoisy { damaged: self.damaged, refused: self.refused });
+        }
         if let Some(part) = missing_parts(self.request, !self.to_send).next() {
             self.to_send &= !(1 << part.index);
             self.poll_at_ms = now_ms + self.timing.retry_ms;
@@ -178,10 +181,6 @@ impl<'m> Exchange<'m> {
         if now_ms < self.poll_at_ms {
             return Ok(Step::Wait { until_ms: self.poll_at_ms });
         }
-        if self.polls >= MAX_POLLS {
-            return Err(LinkError::TooNoisy { damaged: self.damaged, refused: self.refused });
-        }
-        self.polls += 1;
         self.poll_at_ms = now_ms + self.timing.retry_ms;
         Ok(Step::Send(self.frame(Body::Poll { have: self.answer.have(), cancel: self.cancel }).encode(wire)))
     }
@@ -200,6 +199,7 @@ impl<'m> Exchange<'m> {
             }
             Err(_) => {
                 self.damaged += 1;
+                self.fruitless += 1;
                 self.poll_at_ms = self.poll_at_ms.min(now_ms + self.timing.quiet_ms);
                 return;
             }
@@ -211,6 +211,7 @@ impl<'m> Exchange<'m> {
             // The board cannot tell which request a damaged frame was of.
             Body::Refused(Refusal::TooLong | Refusal::Truncated | Refusal::Damaged) => {
                 self.refused += 1;
+                self.fruitless += 1;
                 self.heard_at_ms = now_ms;
                 self.poll_at_ms = self.poll_at_ms.min(now_ms + self.timing.quiet_ms);
             }
@@ -246,9 +247,7 @@ impl<'m> Exchange<'m> {
             }
             Body::Poll { .. } | Body::Refused(_) => false,
         };
-        if is_new {
-            self.polls = 0;
-        }
+        self.fruitless = if is_new { 0 } else { self.fruitless + 1 };
     }
 
     /// Asks the board to stop the work: it answers that it did, or with the answer if that was quicker.

@@ -171,6 +171,18 @@ fn a_board_that_is_off_and_a_line_of_noise_alone_are_told_apart() {
     assert!(matches!(error, LinkError::NoAnswer { damaged: 1.., .. }), "{error:?}");
 }
 
+#[test]
+fn a_board_that_never_comes_further_is_given_up() {
+    let (mut wire, mut memory) = ([0; FRAME_BYTES], [0; 200]);
+    let mut exchange = Exchange::new((1, 0), b"hello", &mut memory, Timing::default(), 0);
+    let nothing = Frame { session: 1, request: 0, body: Body::Have { have: 0 } };
+    let error = (0..).find_map(|now_ms| {
+        exchange.receive(now_ms, Ok(nothing));
+        exchange.step(now_ms, &mut wire).err()
+    });
+    assert_eq!(error, Some(LinkError::TooNoisy { damaged: 0, refused: 0 }));
+}
+
 /// What the board says to a frame.
 fn said(board: &mut BoardLink<'_>, session: u32, request: u32, body: Body<'_>) -> Vec<Result<(u32, Refusal), u64>> {
     let mut line = Noisy::new(0, 0);

@@ -30,7 +30,7 @@ use crate::kernels::Kernels;
 /// Runs where the compiler was told of Helium: see `build.rs`.
 pub(super) static HELIUM: Kernels = Kernels {
     name: "helium",
-    weight_layout: WeightLayout::Helium64,
+    weight_layout: WeightLayout::Helium4x16,
     matmul_i8: products::matmul_i8,
     matmul_u8_i8: products::matmul_u8_i8,
     matmul_packed_i8: products::matmul_packed_i8,

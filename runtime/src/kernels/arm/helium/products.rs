@@ -3,18 +3,18 @@
 //! There are eight such registers (the even ones) and eight vectors, so a block is 2 rows × 4 channels. Of 4 channels the weights of
 //! 16 inputs lie side by side (a *panel*), so that one `VLDM` loads them, and another loads 32 inputs of a row: 20 instructions for 16
 //! `VMLADAVA`. Loaded one by one, the vectors would take 28. A load brings 8 bytes a cycle either way; what `VLDM` gives up is that the end of a
-//! load and the beginning of a product may share a cycle. Weights that `convert` has packed are panels already ([`Helium64`]); others are
+//! load and the beginning of a product may share a cycle. Weights that `convert` has packed are panels already ([`Helium4x16`]); others are
 //! packed in scratch memory, for all rows of a call at once.
 //!
 //! Both factors of `VMLADAVA` are signed or both are not. So u8 meets weights that are 128 larger, and 128 times the sum of the row is
 //! taken from every sum.
 //!
-//! [`Helium64`]: crate::format::layout::WeightLayout::Helium64
+//! [`Helium4x16`]: crate::format::layout::WeightLayout::Helium4x16
 
 use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 
-use crate::format::layout::TILE_CHANNELS;
+use crate::format::layout::{HELIUM_PART, TILE_CHANNELS};
 use crate::kernels::MatmulShape;
 
 /// Channels of a panel.
@@ -23,8 +23,6 @@ const CHANNELS: usize = 4;
 const UNIT: usize = 32;
 /// Units that it has unrolled.
 const UNITS: usize = 8;
-/// Inputs of a block of the packed layout, in which the panels of a tile follow each other.
-const BLOCK: usize = 64;
 /// Inputs that are packed in scratch memory at a time, at most.
 const CHUNK: usize = 768;
 
@@ -47,8 +45,26 @@ struct Panel<T> {
     out_end: *mut i32,
 }
 
-/// The products of pairs of rows with a panel. `$type` is that of the factors, `$begin` how the sums begin, `$skip` what leads from one block of a
-/// panel to the next.
+impl<T: Element> Panel<T> {
+    /// Multiplies with all panels of a part of a tile, which is `width` inputs wide.
+    ///
+    /// # Safety
+    ///
+    /// This is the first of them.
+    #[inline(always)]
+    unsafe fn of_tile(mut self, multiply: Multiply<T>, width: usize) {
+        for _ in 0..TILE_CHANNELS / CHANNELS {
+            // SAFETY: the caller's promise.
+            unsafe { multiply(self) };
+            self.weight = self.weight.wrapping_add(CHANNELS * width);
+            self.out = self.out.map(|sums| sums.wrapping_add(CHANNELS));
+            self.out_end = self.out_end.wrapping_add(CHANNELS);
+        }
+    }
+}
+
+/// The products of pairs of rows with a panel. `$type` is that of the factors, `$begin` how the sums begin, `$skip` what leads from one part of a
+/// tile to the next.
 macro_rules! panel {
     ($name:ident, $element:ty, $type:literal, [$($begin:literal),*], $skip:literal) => {
         assembly! {
@@ -94,11 +110,10 @@ macro_rules! panel {
                 "ldmia.w sp, {{r1, r7, pc}}",
                 ".p2align 2",
                 "2:",
-                ".rept 4",
+                ".rept 8",
                 "unit",
-                "unit",
-                $skip,
                 ".endr",
+                $skip,
                 "subs r7, #1",
                 "bne.w 2b",
                 "stm r9, {{r0, r2, r4, r6}}",
@@ -121,13 +136,14 @@ macro_rules! panel {
     };
 }
 
-panel!(panel_i8, i8, "s8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
-panel!(panel_u8, u8, "u8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
-panel!(panel_of_tile, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "add.w r1, r1, #768");
+panel!(panel_i8, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "");
+panel!(panel_of_tile, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "add.w r1, r1, #3072");
+panel!(add_panel_i8, i8, "s8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
+panel!(add_panel_u8, u8, "u8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
 
-/// Bytes of code of a unit, and of two with what leads to the next block.
+/// Bytes of code of a unit.
 const UNIT_CODE: usize = 20 * 4;
-const BLOCK_CODE: usize = 2 * UNIT_CODE + 4;
+const _: () = assert!(UNITS * UNIT == HELIUM_PART && 3 * CHANNELS * HELIUM_PART == 3072);
 
 /// Makes a panel of rows that lie `stride` apart: `units · 32` inputs, each with `$offset` added.
 macro_rules! pack {
@@ -183,18 +199,17 @@ pack!(
 );
 
 assembly! {
-    /// Copies a panel of a tile, `blocks` blocks of it, with 128 added to each weight.
+    /// Copies a panel of `units · 32` inputs with 128 added to each weight.
     ///
     /// # Safety
     ///
-    /// The tile has so many, and there is room for them; both lie at multiples of 4.
-    fn raise(panel: *const i8, blocks: usize, out: *mut i8) {
+    /// There are so many, and there is room for them; both lie at multiples of 4.
+    fn raise(panel: *const i8, units: usize, out: *mut i8) {
         "push {{r4, lr}}",
         "vpush {{d8-d15}}",
         "movs r4, #128",
         "wls lr, r1, 2f",
         "1:",
-        ".rept 2",
         "vldmia r0!, {{d0-d15}}",
         "vadd.i8 q0, q0, r4",
         "vadd.i8 q1, q1, r4",
@@ -205,8 +220,6 @@ assembly! {
         "vadd.i8 q6, q6, r4",
         "vadd.i8 q7, q7, r4",
         "vstmia r2!, {{d0-d15}}",
-        ".endr",
-        "add.w r0, r0, #768",
         "le lr, 1b",
         "2:",
         "vpop {{d8-d15}}",
@@ -214,12 +227,12 @@ assembly! {
     }
 }
 
-/// The products of one row with four channels. `$places` finds their weights from r1, which lie at `$w0` to `$w3`; `$times` vectors are multiplied
-/// between `$begin` and `$end`.
+/// The products of one row with four channels. `$places` finds their weights from r1, which lie at `$w0` to `$w3`; `$begin` and `$end` are those of the
+/// loop.
 macro_rules! dot {
     (
         $name:ident, $element:ty, $type:literal, $weights:ty,
-        [$($place:literal),*], $begin:literal, $times:literal, [$w0:literal, $w1:literal, $w2:literal, $w3:literal], [$($end:literal),*],
+        [$($place:literal),*], $begin:literal, [$w0:literal, $w1:literal, $w2:literal, $w3:literal], [$($end:literal),*],
         $row:literal, $raise:literal, [$($lower:literal),*]
     ) => {
         assembly! {
@@ -235,7 +248,6 @@ macro_rules! dot {
                 "movs.w r11, #128",
                 $begin,
                 "1:",
-                concat!(".rept ", $times),
                 "vldrb.8 q0, [r0], #16",
                 $row,
                 concat!("vldrb.8 q1, [", $w0, "], #16"),
@@ -250,7 +262,6 @@ macro_rules! dot {
                 concat!("vldrb.8 q1, [", $w3, "], #16"),
                 $raise,
                 concat!("vmladava.", $type, " r10, q0, q1"),
-                ".endr",
                 $($end,)*
                 "2:",
                 $($lower,)*
@@ -289,57 +300,55 @@ dots!(
     &[*const i8; CHANNELS],
     ["ldrd r5, r7, [r1, #4]", "ldr r9, [r1, #12]", "ldr r1, [r1]"],
     "wlstp.8 lr, r2, 2f",
-    "1",
     ["r1", "r5", "r7", "r9"],
     ["letp lr, 1b"]
 );
-// A panel of a tile, and a count of blocks.
-dots!(
-    dot_of_tile_i8,
-    dot_of_tile_u8,
-    *const i8,
-    [],
-    "wls lr, r2, 2f",
-    "4",
-    ["r1", "r1", "r1", "r1"],
-    ["add.w r1, r1, #768", "le lr, 1b"]
-);
+// A panel, and a count of vectors.
+dots!(dot_of_panel_i8, dot_of_panel_u8, *const i8, [], "wls lr, r2, 2f", ["r1", "r1", "r1", "r1"], ["le lr, 1b"]);
+
+type Multiply<T> = unsafe extern "C" fn(Panel<T>);
+type Dot<T, W> = unsafe extern "C" fn(*const T, W, usize, &mut [i32; CHANNELS]);
 
 /// int8 or u8, and what multiplies it.
 trait Element: Copy {
-    /// Makes a panel of four rows of weights.
+    /// The products with panels of a tile, in whole parts; `None` where weights have to be raised first.
+    const OF_TILE: Option<Multiply<Self>>;
+    /// Makes a panel of four rows of weights, raised where that has to be.
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8);
-    const PANEL: unsafe extern "C" fn(Panel<Self>);
-    /// With a panel of a tile, where its weights are taken as they are.
-    const PANEL_OF_TILE: Option<unsafe extern "C" fn(Panel<Self>)>;
-    const DOT: unsafe extern "C" fn(*const Self, &[*const i8; CHANNELS], usize, &mut [i32; CHANNELS]);
-    const DOT_OF_TILE: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; CHANNELS]);
+    /// The products with a panel; those of the next panel are added.
+    const FIRST: Multiply<Self>;
+    const NEXT: Multiply<Self>;
+    /// The products of one row with rows, or with a panel.
+    const DOT: for<'a> unsafe extern "C" fn(*const Self, &'a [*const i8; CHANNELS], usize, &mut [i32; CHANNELS]);
+    const DOT_OF_PANEL: Dot<Self, *const i8>;
 
-    /// What the products of a row with packed panels are too small by.
-    fn offset(row: &[Self]) -> i32;
+    /// What the products of a row with a raised panel are too large by.
+    fn excess(row: &[Self]) -> i32;
 }
 
 impl Element for i8 {
+    const OF_TILE: Option<Multiply<i8>> = Some(panel_of_tile);
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8) = pack_i8;
-    const PANEL: unsafe extern "C" fn(Panel<i8>) = panel_i8;
-    const PANEL_OF_TILE: Option<unsafe extern "C" fn(Panel<i8>)> = Some(panel_of_tile);
-    const DOT: unsafe extern "C" fn(*const i8, &[*const i8; CHANNELS], usize, &mut [i32; CHANNELS]) = dot_i8;
-    const DOT_OF_TILE: unsafe extern "C" fn(*const i8, *const i8, usize, &mut [i32; CHANNELS]) = dot_of_tile_i8;
+    const FIRST: Multiply<i8> = panel_i8;
+    const NEXT: Multiply<i8> = add_panel_i8;
+    const DOT: for<'a> unsafe extern "C" fn(*const i8, &'a [*const i8; CHANNELS], usize, &mut [i32; CHANNELS]) = dot_i8;
+    const DOT_OF_PANEL: Dot<i8, *const i8> = dot_of_panel_i8;
 
-    fn offset(_: &[i8]) -> i32 {
+    fn excess(_: &[i8]) -> i32 {
         0
     }
 }
 
 impl Element for u8 {
+    const OF_TILE: Option<Multiply<u8>> = None;
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8) = pack_u8;
-    const PANEL: unsafe extern "C" fn(Panel<u8>) = panel_u8;
-    const PANEL_OF_TILE: Option<unsafe extern "C" fn(Panel<u8>)> = None;
-    const DOT: unsafe extern "C" fn(*const u8, &[*const i8; CHANNELS], usize, &mut [i32; CHANNELS]) = dot_u8;
-    const DOT_OF_TILE: unsafe extern "C" fn(*const u8, *const i8, usize, &mut [i32; CHANNELS]) = dot_of_tile_u8;
+    const FIRST: Multiply<u8> = add_panel_u8;
+    const NEXT: Multiply<u8> = add_panel_u8;
+    const DOT: for<'a> unsafe extern "C" fn(*const u8, &'a [*const i8; CHANNELS], usize, &mut [i32; CHANNELS]) = dot_u8;
+    const DOT_OF_PANEL: Dot<u8, *const i8> = dot_of_panel_u8;
 
-    fn offset(row: &[u8]) -> i32 {
-        -128 * row.iter().map(|&value| i32::from(value)).sum::<i32>()
+    fn excess(row: &[u8]) -> i32 {
+        128 * row.iter().map(|&value| i32::from(value)).sum::<i32>()
     }
 }
 
@@ -352,27 +361,35 @@ enum Weights {
     Tiles(*const i8, usize),
 }
 
-impl Weights {
-    /// Where the panel of a tile begins that holds a channel.
-    fn panel_of_tile(first: *const i8, stride: usize, channel: usize) -> *const i8 {
-        first.wrapping_add(channel / TILE_CHANNELS * stride + channel % TILE_CHANNELS * BLOCK)
-    }
+/// The parts of a tile's inputs from `begin` to `end`: where each begins, and how many inputs it has.
+fn parts(begin: usize, end: usize) -> impl Iterator<Item = (usize, usize)> {
+    (begin..end).step_by(HELIUM_PART).map(move |part| (part, HELIUM_PART.min(end - part)))
+}
 
-    /// Makes a panel in scratch memory: `k` inputs of four channels.
+/// Where a panel of a tile begins.
+fn panel_of_tile_at(tiles: *const i8, stride: usize, channel: usize, (part, width): (usize, usize)) -> *const i8 {
+    let tile = tiles.wrapping_add(channel / TILE_CHANNELS * stride);
+    tile.wrapping_add(part * TILE_CHANNELS + channel % TILE_CHANNELS * width)
+}
+
+impl Weights {
+    /// Makes a panel in scratch memory: `k` inputs of four channels from `begin` on.
     ///
     /// # Safety
     ///
-    /// There are so many weights and so much memory, at multiples of 4; `k` is a multiple of a unit, and of a block where there are tiles.
+    /// There are so many weights and so much memory, at multiples of 4; `k` is a multiple of a unit. Of tiles these are whole parts, but
+    /// for the last.
     unsafe fn pack<T: Element>(self, channel: usize, begin: usize, k: usize, scratch: *mut i8) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::Rows(first, stride) => {
-                    (T::PACK)(first.add(channel * stride + begin), stride, k / UNIT, scratch);
-                }
-                Self::Tiles(first, stride) => {
-                    let panel = Self::panel_of_tile(first, stride, channel).add(begin * TILE_CHANNELS);
-                    raise(panel, k / BLOCK, scratch);
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Rows(first, stride) => unsafe {
+                (T::PACK)(first.add(channel * stride + begin), stride, k / UNIT, scratch);
+            },
+            Self::Tiles(first, stride) => {
+                for (part, width) in parts(begin, begin + k) {
+                    let panel = panel_of_tile_at(first, stride, channel, (part, width));
+                    // SAFETY: the caller's promise.
+                    unsafe { raise(panel, width / UNIT, scratch.add((part - begin) * CHANNELS)) };
                 }
             }
         }
@@ -382,7 +399,7 @@ impl Weights {
     ///
     /// # Safety
     ///
-    /// The row and `last + 1` channels have `begin + k` elements; tiles have whole blocks of them, and begin is 0.
+    /// The row and `last + 1` channels have `begin + k` elements. Of tiles these are all.
     unsafe fn dot<T: Element>(
         self,
         row: *const T,
@@ -391,15 +408,19 @@ impl Weights {
         k: usize,
     ) -> [i32; CHANNELS] {
         let mut sums = [0; CHANNELS];
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::Rows(first, stride) => {
-                    let rows = [0, 1, 2, 3].map(|row| first.add((channel + row).min(last) * stride + begin));
-                    (T::DOT)(row.add(begin), &rows, k, &mut sums);
-                }
-                Self::Tiles(first, stride) => {
-                    (T::DOT_OF_TILE)(row, Self::panel_of_tile(first, stride, channel), k / BLOCK, &mut sums);
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Rows(first, stride) => unsafe {
+                let rows = [0, 1, 2, 3].map(|row| first.add((channel + row).min(last) * stride + begin));
+                (T::DOT)(row.add(begin), &rows, k, &mut sums);
+            },
+            Self::Tiles(first, stride) => {
+                for (part, width) in parts(begin, begin + k) {
+                    let mut products = [0; CHANNELS];
+                    let panel = panel_of_tile_at(first, stride, channel, (part, width));
+                    // SAFETY: the caller's promise.
+                    unsafe { (T::DOT_OF_PANEL)(row.add(part), panel, width / 16, &mut products) };
+                    sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
                 }
             }
         }
@@ -438,7 +459,7 @@ impl<T: Element> Product<T> {
     }
 
     /// The pairs of rows with a panel of `k` inputs from `begin` on, and their sums.
-    fn panel(&self, weight: *const i8, unit_code: usize, sums: *mut i32, begin: usize, k: usize) -> Panel<T> {
+    fn panel(&self, weight: *const i8, sums: *mut i32, begin: usize, k: usize) -> Panel<T> {
         let MatmulShape { input_stride, out_stride, .. } = self.shape;
         let units = k / UNIT;
         let iterations = units.div_ceil(UNITS);
@@ -446,7 +467,7 @@ impl<T: Element> Product<T> {
         Panel {
             weight,
             iterations,
-            entry: (iterations * UNITS - units) * unit_code,
+            entry: (iterations * UNITS - units) * UNIT_CODE,
             input: [row, row.wrapping_add(input_stride)],
             out: [sums, sums.wrapping_add(out_stride)],
             input_step: (2 * input_stride).wrapping_sub(k),
@@ -456,25 +477,30 @@ impl<T: Element> Product<T> {
     }
 
     /// All panels, which are packed first.
+    ///
+    /// # Safety
+    ///
+    /// See [`multiply`](Self::multiply).
     #[inline(never)]
-    fn pack_and_multiply(&self, out: *mut i32) {
+    unsafe fn pack_and_multiply(&self, out: *mut i32) {
         let [_, channels, k] = self.whole;
         let mut scratch = [const { MaybeUninit::<[u64; 8]>::uninit() }; CHANNELS * CHUNK / 64];
         let scratch = scratch.as_mut_ptr().cast::<i8>();
         for begin in (0..k).step_by(CHUNK) {
             let k = CHUNK.min(k - begin);
+            let multiply = if begin == 0 { T::FIRST } else { T::NEXT };
             for channel in (0..channels).step_by(CHANNELS) {
-                let panel = self.panel(scratch, UNIT_CODE, self.sums(out, channel), begin, k);
-                // SAFETY: `whole` lies inside the slices that `new` was told of; the scratch memory is large enough and aligned.
+                let panel = self.panel(scratch, self.sums(out, channel), begin, k);
+                // SAFETY: the caller's promise; the scratch memory is large enough and aligned.
                 unsafe {
                     self.weights.pack::<T>(channel, begin, k, scratch);
-                    (T::PANEL)(panel);
+                    multiply(panel);
                 }
             }
         }
     }
 
-    /// Begins the sums to which products with packed panels are added: with what these are too small by.
+    /// Begins the sums to which products with raised panels are added.
     ///
     /// # Safety
     ///
@@ -483,16 +509,22 @@ impl<T: Element> Product<T> {
         let [rows, channels, k] = self.whole;
         for row in 0..rows {
             // SAFETY: the caller's promise.
-            let input = unsafe { core::slice::from_raw_parts(self.input.add(row * self.shape.input_stride), k) };
-            let offset = T::offset(input);
-            for channel in (0..channels).step_by(CHANNELS) {
-                // SAFETY: as above.
-                unsafe {
-                    self.sums(out, channel)
-                        .add(row * self.shape.out_stride)
-                        .cast::<[i32; CHANNELS]>()
-                        .write([offset; CHANNELS])
-                };
+            unsafe {
+                let begin = -T::excess(core::slice::from_raw_parts(self.input.add(row * self.shape.input_stride), k));
+                let mut sums = out.add(row * self.shape.out_stride);
+                match self.weights {
+                    Weights::Rows(..) => {
+                        for quad in 0..channels / CHANNELS {
+                            sums.cast::<[i32; CHANNELS]>().add(quad).write([begin; CHANNELS]);
+                        }
+                    }
+                    Weights::Tiles(..) => {
+                        for _ in 0..channels / TILE_CHANNELS {
+                            sums.cast::<[i32; TILE_CHANNELS]>().write([begin; TILE_CHANNELS]);
+                            sums = sums.wrapping_add(self.shape.out_tile_stride);
+                        }
+                    }
+                }
             }
         }
     }
@@ -505,20 +537,30 @@ impl<T: Element> Product<T> {
     unsafe fn multiply(&self, out: *mut i32) {
         let [rows, channels, whole] = self.whole;
         let MatmulShape { m, n, k, input_stride, out_stride, .. } = self.shape;
-        match (self.weights, T::PANEL_OF_TILE) {
-            (Weights::Tiles(first, stride), Some(multiply)) => {
-                for channel in (0..channels).step_by(CHANNELS) {
-                    let weight = Weights::panel_of_tile(first, stride, channel);
-                    let panel = self.panel(weight, BLOCK_CODE / 2, self.sums(out, channel), 0, whole);
-                    // SAFETY: the caller's promise; `new` has looked at the alignment, and tiles have whole blocks.
-                    unsafe { multiply(panel) };
+        match (self.weights, T::OF_TILE) {
+            // SAFETY: the caller's promise, and `new` has looked at the alignment.
+            (Weights::Tiles(first, stride), Some(multiply)) => unsafe {
+                let last = whole % HELIUM_PART;
+                let parts = whole - last;
+                for channel in (0..channels).step_by(TILE_CHANNELS) {
+                    let (weight, sums) = (first.add(channel / TILE_CHANNELS * stride), self.sums(out, channel));
+                    if parts > 0 {
+                        self.panel(weight, sums, 0, parts).of_tile(multiply, HELIUM_PART);
+                    }
+                    if last > 0 {
+                        let multiply = if parts == 0 { T::FIRST } else { T::NEXT };
+                        let weight = weight.add(parts * TILE_CHANNELS);
+                        self.panel(weight, sums, parts, last).of_tile(multiply, last);
+                    }
                 }
-            }
-            _ => {
-                // SAFETY: the caller's promise.
-                unsafe { self.begin(out) };
+            },
+            // SAFETY: the caller's promise.
+            (_, of_tile) => unsafe {
+                if of_tile.is_none() {
+                    self.begin(out);
+                }
                 self.pack_and_multiply(out);
-            }
+            },
         }
         if self.whole == [m, n, k] {
             return;
@@ -555,13 +597,13 @@ fn matmul<T: Element>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut
 }
 
 fn matmul_packed<T: Element>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [i32]) {
-    let is_whole = shape.k.is_multiple_of(BLOCK);
-    debug_assert!(is_whole, "{shape:?} has no whole blocks");
+    let is_whole = shape.k.is_multiple_of(UNIT);
+    debug_assert!(is_whole, "{shape:?} has no whole units");
     if shape.m == 0 || shape.n == 0 || !is_whole || !shape.fits_packed(input.len(), weight.len(), out.len()) {
         return;
     }
     let product = Product::new(shape, input, Weights::Tiles(weight.as_ptr(), shape.weight_stride));
-    // SAFETY: `fits_packed` has looked, and tiles are whole blocks.
+    // SAFETY: `fits_packed` has looked.
     unsafe { product.multiply(out.as_mut_ptr()) };
 }
 

@@ -1,4 +1,4 @@
-//! Rows of any length: sixteen elements, or eight, with each time through a loop; what is left four by four, the last few under a predicate.
+//! Rows of any length: 16 to 64 elements with each time through a loop; what is left a vector at a time, the last few under a predicate.
 
 use core::arch::naked_asm;
 
@@ -16,11 +16,11 @@ assembly! {
     fn largest_i16(row: *const i16, len: usize) -> u32 {
         "push {{r4, lr}}",
         "movs r3, #0",
-        "lsrs r2, r1, #5",
-        "and r1, r1, #31",
+        "lsrs r2, r1, #6",
+        "and r1, r1, #63",
         "wls lr, r2, 2f",
         "1:",
-        ".rept 4",
+        ".rept 8",
         "vldrh.16 q0, [r0], #16",
         "vmaxav.s16 r3, q0",
         ".endr",
@@ -114,11 +114,11 @@ macro_rules! narrow {
                 "push {{r4, lr}}",
                 "ldr r4, [sp, #8]",
                 "vdup.32 q3, r4",
-                "lsrs r4, r2, #4",
-                "and r2, r2, #15",
+                "lsrs r4, r2, #5",
+                "and r2, r2, #31",
                 "wls lr, r4, 2f",
                 "1:",
-                ".rept 4",
+                ".rept 8",
                 $load,
                 "vshl.s32 q0, r3",
                 "vrmulh.s32 q0, q0, q3",
@@ -253,11 +253,11 @@ assembly! {
     fn weigh(scores: *mut i32, keys: *const i32, len: usize, shift: u32) -> i32 {
         "push {{r4, lr}}",
         "mov r12, #0x80000000",
-        "lsrs r4, r2, #4",
-        "and r2, r2, #15",
+        "lsrs r4, r2, #5",
+        "and r2, r2, #31",
         "wls lr, r4, 2f",
         "1:",
-        ".rept 4",
+        ".rept 8",
         "vldrw.32 q0, [r0]",
         "vshl.s32 q0, r3",
         "vldrw.32 q1, [r1], #16",
@@ -309,11 +309,11 @@ assembly! {
         "vdup.16 q4, r7",
         "ldr r6, [r3, #16]",
         "movs r8, #0",
-        "lsrs r3, r2, #4",
-        "and r2, r2, #15",
+        "lsrs r3, r2, #5",
+        "and r2, r2, #31",
         "wls lr, r3, 2f",
         "1:",
-        ".rept 2",
+        ".rept 4",
         // Even and odd ones.
         "vld20.32 {{q0, q1}}, [r0]",
         "vld21.32 {{q0, q1}}, [r0]!",

@@ -1,0 +1,407 @@
+//! Rows of values: quantised, normalised, and made probabilities. What is no whole number of fours is left to the reference.
+#![allow(unsafe_code)]
+
+use core::arch::naked_asm;
+
+use super::instructions::{architecture, multiply_high};
+use crate::kernels::registers::EXP2;
+use crate::ops::quantize as reference;
+use crate::ops::softmax::{self, RowScale};
+
+/// Four values from r0 on, each times the reciprocal divided by 2¹⁶, and with the half added: r4 to r7.
+#[cfg(kernel_dsp)]
+macro_rules! divide_four {
+    () => {
+        "ldmia r0!, {{r5, r7}}
+        smlawb r4, r8, r5, r9
+        smlawt r5, r8, r5, r9
+        smlawb r6, r8, r7, r9
+        smlawt r7, r8, r7, r9"
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! divide_four {
+    () => {
+        ".irp value, r4, r5, r6, r7
+        ldrsh \\value, [r0], #2
+        mul r12, \\value, r11
+        add r12, r9, r12, asr #16
+        mla \\value, \\value, r8, r12
+        .endr"
+    };
+}
+
+/// The high half of the reciprocal in r8, where there is no multiplication by a whole word, and the low one in r11.
+#[cfg(kernel_dsp)]
+macro_rules! split_reciprocal {
+    () => {
+        ""
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! split_reciprocal {
+    () => {
+        "uxth r11, r8\nlsr r8, r8, #16"
+    };
+}
+
+/// Scales four scores, and is minus if one is larger than lr: seldom.
+macro_rules! scale_four {
+    () => {
+        concat!(
+            "ldmia r0, {{r4-r7}}
+            ldmia r1!, {{r8-r11}}
+            lsls r4, r3
+            lsls r5, r3
+            lsls r6, r3
+            lsls r7, r3\n",
+            multiply_high!("r4", "r4", "r8", "r8"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r9"),
+            "\n",
+            multiply_high!("r6", "r6", "r10", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r11", "r11"),
+            "
+            stmia r0!, {{r4-r7}}
+            sub r8, lr, r4
+            sub r9, lr, r5
+            sub r10, lr, r6
+            sub r11, lr, r7
+            orr r8, r9
+            orr r10, r11
+            orrs r8, r10",
+        )
+    };
+}
+
+/// The largest of r4 to r7 and lr.
+macro_rules! largest_of_four {
+    () => {
+        ".irp score, r4, r5, r6, r7
+        cmp \\score, lr
+        it gt
+        movgt lr, \\score
+        .endr"
+    };
+}
+
+/// Makes four scores probabilities.
+macro_rules! exponentiate_four {
+    () => {
+        concat!(
+            "ldmia r0!, {{r4-r7}}
+            sub r4, r8, r4
+            sub r5, r8, r5
+            sub r6, r8, r6
+            sub r7, r8, r7\n",
+            multiply_high!("r4", "r4", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r6", "r6", "r9", "r3", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r9", "r3", "r10"),
+            "
+            lsr r4, r11
+            lsr r5, r11
+            lsr r6, r11
+            lsr r7, r11
+            usat r4, #12, r4
+            usat r5, #12, r5
+            usat r6, #12, r6
+            usat r7, #12, r7
+            ldrb r4, [r12, r4]
+            ldrb r5, [r12, r5]
+            ldrb r6, [r12, r6]
+            ldrb r7, [r12, r7]\n",
+            add_bytes!(),
+        )
+    };
+}
+
+/// Stores the bytes r4 to r7, and adds them to lr; r3 is 0, or may be anything.
+#[cfg(kernel_dsp)]
+macro_rules! add_bytes {
+    () => {
+        "orr r4, r4, r5, lsl #8\norr r4, r4, r6, lsl #16\norr r4, r4, r7, lsl #24\nstr r4, [r1], #4\nusada8 lr, r4, r3, lr"
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! add_bytes {
+    () => {
+        "add lr, r4\nadd lr, r5\nadd lr, r6\nadd lr, r7
+        orr r4, r4, r5, lsl #8\norr r4, r4, r6, lsl #16\norr r4, r4, r7, lsl #24\nstr r4, [r1], #4"
+    };
+}
+
+/// See [`softmax_row`](softmax::softmax_row).
+pub(super) fn softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32 {
+    if keys.len() != scores.len() || out.len() != scores.len() || scale.shift < 1 {
+        return softmax::softmax_row(scores, keys, scale, out);
+    }
+    // No score is less.
+    let mut largest = -1 << 30;
+    let (fours, tail) = scores.as_chunks_mut::<4>();
+    let (_, tail_keys) = keys.as_chunks::<4>();
+    let (_, tail_out) = out.as_chunks_mut::<4>();
+    if !fours.is_empty() {
+        // SAFETY: so many are there.
+        largest = unsafe { scale_scores(fours.as_mut_ptr(), keys.as_ptr(), fours.len(), scale.accumulator_shift) };
+    }
+    for (score, &key) in tail.iter_mut().zip(tail_keys) {
+        *score = scale.score(*score, key);
+        largest = largest.max(*score);
+    }
+    let mut sum = 0;
+    for (&mut score, out) in tail.iter_mut().zip(tail_out) {
+        *out = scale.probability(largest - score);
+        sum += u32::from(*out);
+    }
+    if !fours.is_empty() {
+        // |score| < 2³⁰, so a distance is below 2³¹ and its product below 2³⁰: with the half of a step it stays positive.
+        let shift = scale.shift.min(31) as u32;
+        let exponents =
+            Exponents { largest, multiplier: scale.multiplier, half: 1 << (shift - 1), shift, table: &EXP2 };
+        // SAFETY: so many are there.
+        sum += unsafe { exponentiate(fours.as_ptr(), out.as_mut_ptr(), fours.len(), &exponents) };
+    }
+    sum
+}
+
+/// `score = rmh(score · 2^shift, key)`; returns the largest score.
+///
+/// # Safety
+///
+/// `fours` of scores and keys, not 0, are there.
+#[unsafe(naked)]
+unsafe extern "C" fn scale_scores(scores: *mut [i32; 4], keys: *const i32, fours: usize, shift: u32) -> i32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r11, lr}}",
+        "mov lr, #0xc0000000",
+        // An odd four comes first.
+        "adds r2, #1",
+        "lsrs r2, r2, #1",
+        "bcc 3f",
+        "1:",
+        scale_four!(),
+        "bmi 5f",
+        "3:",
+        scale_four!(),
+        "bmi 6f",
+        "4:",
+        "subs r2, #1",
+        "bne 1b",
+        "mov r0, lr",
+        "pop {{r4-r11, pc}}",
+        "5:",
+        largest_of_four!(),
+        "b 3b",
+        "6:",
+        largest_of_four!(),
+        "b 4b",
+    )
+}
+
+/// How distances from the largest score become probabilities.
+#[repr(C)]
+struct Exponents {
+    largest: i32,
+    multiplier: i32,
+    half: i32,
+    shift: u32,
+    table: *const [u8; 4096],
+}
+
+/// Writes `table[(rmh(largest − score, multiplier) + half) >> shift]` and returns the sum.
+///
+/// # Safety
+///
+/// `fours` of scores, not 0, and room for as many probabilities are there.
+#[unsafe(naked)]
+unsafe extern "C" fn exponentiate(scores: *const [i32; 4], out: *mut u8, fours: usize, exponents: &Exponents) -> u32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r11, lr}}",
+        "ldmia r3, {{r8-r12}}",
+        "movs r3, #0",
+        "mov lr, #0",
+        // An odd four comes first.
+        "adds r2, #1",
+        "lsrs r2, r2, #1",
+        "bcc 2f",
+        "1:",
+        exponentiate_four!(),
+        "2:",
+        exponentiate_four!(),
+        "subs r2, #1",
+        "bne 1b",
+        "mov r0, lr",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+/// See [`quantize_i16`](reference::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
+    let sixteens = row.len() / 16;
+    if row.len() != out.len() || !row.as_ptr().addr().is_multiple_of(4) || sixteens == 0 {
+        return reference::quantize_i16(row, out);
+    }
+    let tail = row.get(16 * sixteens..).unwrap_or_default();
+    // SAFETY: so many are there, and they are aligned.
+    let of_sixteens = unsafe { magnitude_i16(row.as_ptr(), sixteens) };
+    let largest = tail.iter().fold(of_sixteens, |largest, value| largest.max(value.unsigned_abs().into()));
+    // The most negative value has no magnitude in int16.
+    if !(1..=32767).contains(&largest) {
+        return reference::quantize_i16(row, out);
+    }
+    let largest = (largest << reference::ROW_SHIFT) as i32;
+    let steps = reference::Steps::new(largest);
+    // SAFETY: as above.
+    unsafe { quantize_i16_sixteens(row.as_ptr(), out.as_mut_ptr(), sixteens, &Steps16::from(steps)) };
+    let tails = out.iter_mut().skip(16 * sixteens).zip(tail);
+    tails.for_each(|(out, &value)| *out = steps.quantize(i32::from(value) << reference::ROW_SHIFT));
+    largest
+}
+
+/// `⌊(⌊value · reciprocal / 2¹⁶⌋ + half) / 2^shift⌋`, which is `⌊value · 127 / largest + 1/2⌋` exactly, as the reference is for int16.
+///
+/// The reciprocal is below `127 · 2^(16 + shift) / largest` by less than 1, so the first quotient is too small by less than 1½ where it would be a
+/// tie, for which one more than half a step makes up; and no other value is so near to one.
+#[repr(C)]
+struct Steps16 {
+    reciprocal: i32,
+    half: i32,
+    shift: u32,
+}
+
+impl From<reference::Steps> for Steps16 {
+    fn from(reference::Steps { shift, reciprocal }: reference::Steps) -> Self {
+        let shift = reference::Steps::FRACTION_BITS - shift;
+        Self { reciprocal, half: (1 << (shift - 1)) + 1, shift }
+    }
+}
+
+/// The largest magnitude of some sixteens of int16.
+///
+/// # Safety
+///
+/// `16 · sixteens`, not 0, are readable from a multiple of 4 on.
+#[cfg(kernel_dsp)]
+#[unsafe(naked)]
+unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r8, lr}}",
+        // The largest and the least of even and of odd values.
+        "ldr r2, [r0]",
+        "mov r3, r2",
+        "1:",
+        ".rept 2",
+        "ldmia r0!, {{r4-r7}}",
+        "ssub16 r12, r4, r5",
+        "sel r8, r4, r5",
+        "sel r4, r5, r4",
+        "ssub16 r12, r6, r7",
+        "sel r5, r6, r7",
+        "sel r6, r7, r6",
+        "ssub16 r12, r8, r5",
+        "sel r8, r8, r5",
+        "ssub16 r12, r6, r4",
+        "sel r4, r4, r6",
+        "ssub16 r12, r8, r2",
+        "sel r2, r8, r2",
+        "ssub16 r12, r3, r4",
+        "sel r3, r4, r3",
+        ".endr",
+        "subs r1, #1",
+        "bne 1b",
+        "sxth r0, r2",
+        "asr r2, r2, #16",
+        "cmp r2, r0",
+        "it gt",
+        "movgt r0, r2",
+        ".irp turn, 0, 16",
+        "sxth r1, r3, ror #\\turn",
+        "rsbs r1, r1, #0",
+        "cmp r1, r0",
+        "it gt",
+        "movgt r0, r1",
+        ".endr",
+        "pop {{r4-r8, pc}}",
+    )
+}
+
+/// The largest magnitude of some sixteens of int16.
+///
+/// # Safety
+///
+/// `16 · sixteens`, not 0, are readable.
+#[cfg(kernel_thumb2)]
+#[unsafe(naked)]
+unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r10, lr}}",
+        // The magnitude so far, and twice that: what a value with the magnitude added must not pass.
+        "movs r2, #0",
+        "movs r3, #0",
+        "lsls r1, r1, #2",
+        "1:",
+        ".irp value, r4, r5, r6, r7",
+        "ldrsh \\value, [r0], #2",
+        ".endr",
+        ".irp value, r4, r5, r6, r7",
+        "add r12, \\value, r2",
+        "cmp r12, r3",
+        "bhi 3f",
+        ".endr",
+        "2:",
+        "subs r1, #1",
+        "bne 1b",
+        "mov r0, r2",
+        "pop {{r4-r10, pc}}",
+        "3:",
+        ".irp value, r4, r5, r6, r7",
+        "cmp \\value, #0",
+        "it mi",
+        "rsbmi \\value, \\value, #0",
+        "cmp \\value, r2",
+        "it hi",
+        "movhi r2, \\value",
+        ".endr",
+        "lsls r3, r2, #1",
+        "b 2b",
+    )
+}
+
+/// Quantises some sixteens of int16.
+///
+/// # Safety
+///
+/// `16 · sixteens`, not 0, are readable from a multiple of 4 on, and there is room for as many.
+#[unsafe(naked)]
+unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixteens: usize, steps: &Steps16) {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r11, lr}}",
+        "ldmia r3, {{r8-r10}}",
+        split_reciprocal!(),
+        "1:",
+        ".rept 4",
+        divide_four!(),
+        "asr r4, r10",
+        "asr r5, r10",
+        "asr r6, r10",
+        "asr r7, r10",
+        "strb r5, [r1, #1]",
+        "strb r6, [r1, #2]",
+        "strb r7, [r1, #3]",
+        "strb r4, [r1], #4",
+        ".endr",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r11, pc}}",
+    )
+}
