@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cli::BoardsArgs;
+use crate::flash::Way;
 use crate::inspect::grouped;
 use crate::plan::Subject;
 use crate::plan::fit::{Fit, Request, fit};
@@ -86,6 +87,8 @@ pub struct Board {
     pub runs_from_ram: bool,
     /// Where the model lies.
     pub model: ModelPlace,
+    /// How it gets there.
+    pub flash: Option<Way>,
     /// What the program takes here, where it is not what it takes on other boards of this core.
     pub footprint: Option<Footprint>,
 }

@@ -1,5 +1,6 @@
 //! Arguments of the `mbert` program, one struct a command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -41,6 +42,8 @@ pub enum Command {
     Device(DeviceArgs),
     /// Write the image of an SD card that holds a model, for a board that reads it from there.
     SdImage(SdImageArgs),
+    /// Write a model to a board's flash, if it can run there.
+    Flash(FlashArgs),
     /// Compare a model with its float checkpoint on the same inputs.
     Compare(CompareArgs),
     /// Measure how well a model predicts text, beside its float checkpoint.
@@ -434,6 +437,23 @@ pub struct SdImageArgs {
     /// File to write; its size is a power of two.
     #[arg(short, long, value_name = "CARD.img")]
     pub output: PathBuf,
+}
+
+/// `mbert flash`.
+#[derive(Debug, Args)]
+pub struct FlashArgs {
+    /// Model file, or a built-in model: small (the default) or tiny.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<ModelName>,
+    /// The board: `mbert boards` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub board: String,
+    /// File to write, for boards in QEMU and those that take UF2 files; for the latter also the folder of the drive that they show.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Serial port, for boards that are written to through one.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<OsString>,
 }
 
 /// What is predicted.

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod eval;
 pub mod plan;
 pub mod boards;
+pub mod flash;
 pub mod reference;
 pub mod hidden_states;
 pub mod text;

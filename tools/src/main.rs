@@ -34,6 +34,7 @@ fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
         Command::Demo(args) => mbert::demo::run(args, out),
         Command::Device(args) => mbert::device::run(args, out),
         Command::SdImage(args) => mbert::sd_image::run(args, out),
+        Command::Flash(args) => mbert::flash::run(args, out),
         Command::Compare(args) => mbert::compare::run(args, out),
         Command::Eval(args) => mbert::eval::run(args, out),
         Command::Plan(args) => mbert::plan::run(args, out),

@@ -3,7 +3,8 @@
 //! One partition with a FAT volume, and in its root folder the model. The volume is new, so the file lies in one piece, as boards want it.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -31,12 +32,35 @@ const MIN_IMAGE_BYTES: u64 = 8 << 20;
 /// A model that cannot be read or is damaged, an image that cannot be written.
 pub fn run(args: &SdImageArgs, out: &mut impl Write) -> Result<ExitCode> {
     let file = ModelFile::named(&args.model, WeightLayout::RowMajor)?;
-    let model = file.bytes();
+    let bytes = write(&args.output, file.bytes())?;
+    writeln!(out, "{}: {bytes} bytes, {FILE_NAME} of {} bytes", args.output.display(), file.bytes().len())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the image of a card with this model; its size.
+///
+/// # Errors
+///
+/// A model that no file can hold, an image that cannot be written.
+pub fn write(path: &Path, model: &[u8]) -> Result<u64> {
     u32::try_from(model.len()).context("a file on a FAT volume has less than 4 GiB")?;
     let bytes = image_bytes(model.len() as u64);
-    write_atomically(&args.output, |image| write_image(image.get_ref(), bytes, model))?;
-    writeln!(out, "{}: {bytes} bytes, {FILE_NAME} of {} bytes", args.output.display(), model.len())?;
-    Ok(ExitCode::SUCCESS)
+    write_atomically(path, |image| write_image(image.get_ref(), bytes, model))?;
+    Ok(bytes)
+}
+
+/// The model in the image of a card.
+///
+/// # Errors
+///
+/// If the image, or the model in it, cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let image = File::options().read(true).write(true).open(path)?;
+    let bytes = image.metadata()?.len();
+    let files = FileSystem::new(StreamSlice::new(image, PARTITION_START, bytes)?, FsOptions::new())?;
+    let mut model = Vec::new();
+    files.root_dir().open_file(FILE_NAME)?.read_to_end(&mut model)?;
+    Ok(model)
 }
 
 /// The size of an image: a power of two, as emulators want it, with room for a model and the tables of the file system.
@@ -79,8 +103,6 @@ fn partition_table(fat_type: FatType, image_bytes: u64) -> [u8; BLOCK_BYTES as u
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]

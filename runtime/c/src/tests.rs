@@ -214,10 +214,10 @@ fn pointers_that_cannot_be_are_refused() {
     // SAFETY: memory with its length, or pointers that are refused before they are followed.
     unsafe {
         let fill_mask = |model: *const MbertModel,
-                             memory: *mut u8,
-                             text: *const c_char,
-                             answers: *mut MbertMaskAnswer,
-                             masks: *mut usize| {
+                         memory: *mut u8,
+                         text: *const c_char,
+                         answers: *mut MbertMaskAnswer,
+                         masks: *mut usize| {
             mbert_fill_mask(model, memory, bytes, text, TEXT.len(), answers, 2, masks)
         };
         let (at, room) = (memory.as_mut_ptr(), answers.as_mut_ptr());

@@ -5,6 +5,7 @@ mod bad_input;
 mod built_in;
 mod device;
 mod eval;
+mod flash;
 mod no_room;
 mod plan;
 mod sd_image;

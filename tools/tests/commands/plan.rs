@@ -95,7 +95,7 @@ fn what_cannot_fit_is_refused_with_the_numbers_and_advice() {
     let model = folder.file("tiny.mbert");
     mbert(&["plan", "small", "--board", "raspberry-pi-pico-2"]).refused(&[
         "7,0",
-        "there are 4,0",
+        "there are 1,8",
         "tiny",
         "QSPI flash",
     ]);
