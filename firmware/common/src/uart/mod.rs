@@ -45,7 +45,7 @@ const LONGEST_PAUSE: u32 = 512;
 fn wait_until(is_so: impl Fn() -> bool) {
     let mut pause = 1;
     while !is_so() {
-        (0..pause).for_each(|_| core::hint::spin_loop());
+        (0..pause).for_each(|round| _ = core::hint::black_box(round));
         pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
