@@ -99,9 +99,14 @@ impl WeightLayout {
             }
             Self::Helium4x16 => {
                 for column in (0..k).step_by(16) {
-                    let values = values.iter().skip(column).chain(core::iter::repeat(&0));
-                    let out = out.iter_mut().skip(self.index(row, column, k)).take(16);
-                    out.zip(values).for_each(|(out, &value)| *out = value);
+                    let out = out.get_mut(self.index(row, column, k)..).unwrap_or_default();
+                    let values = values.get(column..).unwrap_or_default();
+                    if let Some((out, values)) = out.first_chunk_mut::<16>().zip(values.first_chunk()) {
+                        *out = *values;
+                    } else {
+                        let values = values.iter().chain(core::iter::repeat(&0));
+                        out.iter_mut().zip(values).take(16).for_each(|(out, &value)| *out = value);
+                    }
                 }
             }
         }
