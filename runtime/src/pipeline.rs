@@ -23,6 +23,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::BertConfig;
 #[cfg(feature = "threads")]
 use crate::encoder::threads::Threads;
@@ -37,7 +39,7 @@ use crate::tokenizer::{Encoding, TokenizerError, Truncation};
 use crate::trace::Observer;
 
 /// Why a question was not answered. The next question works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PipelineError {

@@ -45,11 +45,7 @@ pub fn run(args: &FillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
     verification.finish()?;
     let answers = answers?;
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
-    if args.json {
-        print_json(&answers, trace.as_deref(), out)?;
-    } else {
-        print(&answers, trace.as_deref(), out)?;
-    }
+    print(&answers, trace.as_deref(), args.json, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -131,7 +127,7 @@ pub fn fill_mask(
 }
 
 /// A probability for people: the one place where the answer becomes a float.
-fn probability(ratio: Ratio) -> f64 {
+pub(crate) fn probability(ratio: Ratio) -> f64 {
     libm::ldexp(f64::from(ratio.numerator) / ratio.denominator as f64, -(ratio.shift as i32))
 }
 
@@ -174,6 +170,11 @@ fn target_ids(model: &Model<&[u8]>, targets: &[String]) -> Result<Option<Vec<u32
     Ok(Some(ids))
 }
 
+/// Prints answers, for people or as JSON.
+pub(crate) fn print(answers: &[Vec<Answer>], trace: Option<&str>, as_json: bool, out: &mut impl Write) -> Result<()> {
+    if as_json { print_json(answers, trace, out) } else { print_text(answers, trace, out) }
+}
+
 fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     let answers = match answers {
         [answers] => json!(answers),
@@ -187,7 +188,7 @@ fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write
     Ok(())
 }
 
-fn print(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
+fn print_text(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     for (index, answers) in answers.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;

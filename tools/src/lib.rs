@@ -10,6 +10,7 @@ pub mod next_sentence;
 pub mod tokenize;
 pub mod demo;
 pub mod sd_image;
+pub mod device;
 pub mod sign;
 pub mod compare;
 pub mod eval;

@@ -32,6 +32,7 @@ fn run(command: &Command, out: &mut impl Write) -> Result<ExitCode> {
         Command::NextSentence(args) => mbert::next_sentence::run(args, out),
         Command::Tokenize(args) => mbert::tokenize::run(args, out),
         Command::Demo(args) => mbert::demo::run(args, out),
+        Command::Device(args) => mbert::device::run(args, out),
         Command::SdImage(args) => mbert::sd_image::run(args, out),
         Command::Flash(args) => mbert::flash::run(args, out),
         Command::Compare(args) => mbert::compare::run(args, out),

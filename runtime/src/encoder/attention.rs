@@ -217,11 +217,11 @@ impl<S: Storage> Forward<'_, S> {
                 if part == QUERY || part == KEY {
                     let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
                     for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
-                        wide.iter_mut()
-                            .skip(channel)
-                            .zip(values)
-                            .take(channels)
-                            .for_each(|(wide, &value)| *wide = value);
+                        let wide = wide.get_mut(channel..).unwrap_or_default();
+                        match wide.first_chunk_mut() {
+                            Some(wide) if channels == TILE_CHANNELS => *wide = *values,
+                            _ => wide.iter_mut().zip(values).take(channels).for_each(|(wide, &value)| *wide = value),
+                        }
                     }
                 } else {
                     for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()

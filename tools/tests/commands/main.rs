@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod bench;
 mod built_in;
+mod device;
 mod eval;
 mod flash;
 mod no_room;
