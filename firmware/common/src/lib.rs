@@ -45,5 +45,5 @@ pub use error::Failure;
 pub use mbert_device::flash::{CfiFlash, RamNor};
 pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
-pub use serve::Serving;
+pub use serve::{PUBLIC_KEY, Serving};
 pub use static_cell::{ConstStaticCell, StaticCell};

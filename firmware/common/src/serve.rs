@@ -16,6 +16,9 @@ use crate::board::region;
 use crate::counter::InstructionCounter;
 use crate::memory;
 
+/// The key that models must be signed with: that in the file `$MBERT_PUBLIC_KEY` when the firmware was built, if there was one.
+pub const PUBLIC_KEY: Option<[u8; 32]> = include!(concat!(env!("OUT_DIR"), "/public_key.rs"));
+
 /// A board that serves.
 pub struct Serving<L, F> {
     /// What stands on the box.

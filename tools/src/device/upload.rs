@@ -107,6 +107,10 @@ fn check(hello: &Hello<'_>, offer: &Offer, model: &Model<&[u8]>) -> Result<()> {
         offer.rollback_counter,
         store.min_rollback_counter
     );
+    ensure!(
+        !store.signature_required || model.signature()?.is_some(),
+        "the board takes signed models only, and this one is not signed: mbert sign signs it"
+    );
     let fits = max_tokens(model.config(), hello.workspace_bytes as usize);
     let needed = longest_case(model)?;
     ensure!(

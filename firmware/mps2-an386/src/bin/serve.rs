@@ -5,7 +5,7 @@
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::FpgaIo;
 use mbert_firmware::uart::Cmsdk;
-use mbert_firmware::{ConstStaticCell, RamNor, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, RamNor, Serving, unexpected_trap};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
 // SAFETY: the FPGA's system control block lies at this address.
@@ -27,7 +27,7 @@ fn main() -> ! {
         line,
         flash,
         flash_address: FLASH.0,
-        public_key: None,
+        public_key: PUBLIC_KEY,
     };
     // SAFETY: that is where the memory is.
     unsafe { serving.run() }

@@ -7,7 +7,7 @@ mod start;
 
 use mbert_firmware::counter::Minstret;
 use mbert_firmware::uart::Ns16550;
-use mbert_firmware::{CfiFlash, ConstStaticCell, Serving};
+use mbert_firmware::{CfiFlash, ConstStaticCell, PUBLIC_KEY, Serving};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
 
@@ -29,7 +29,7 @@ extern "C" fn main() -> ! {
         line,
         flash,
         flash_address: FLASH.0,
-        public_key: None,
+        public_key: PUBLIC_KEY,
     };
     // SAFETY: that is where the flash is.
     unsafe { serving.run() }
