@@ -1,6 +1,7 @@
 //! Thousands of requests to a board over a line that hurts some of the bytes: every answer must be the host's.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,6 +11,7 @@ use mbert::device::{features, fill_mask, tokenize};
 use mbert::fill_mask::{Answer, Question};
 use mbert_device::protocol::link::host::Timing;
 use mbert_device::protocol::messages::{Answer as Reply, Request};
+use mbert_runtime::encoder::threads::Threads;
 use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::{Pipeline, memory_bytes};
@@ -111,7 +113,8 @@ fn expected(model: &Model<&[u8]>, text: &str) -> Result<Expected> {
     let mut pipeline = Pipeline::new(model, Kernels::native(), &mut memory)?;
     let mut trace = TraceHash::default();
     let question = Question { text, top_k: 5, targets: None, special_tokens: false };
-    let answers = mbert::fill_mask::fill_mask(model, &mut pipeline, &question, &mut trace)?;
+    let mut threads = Threads::new(NonZeroUsize::MIN);
+    let answers = mbert::fill_mask::fill_mask(model, &mut pipeline, &mut threads, &question, &mut trace)?;
     let tokens = pipeline.encode(text, None)?.iter().map(|&id| id as i32).collect();
     let hidden = pipeline.forward(&mut ())?.last_hidden_state().to_vec();
     let next = pipeline.next_sentence(text, TEXTS[0])?;
