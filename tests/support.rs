@@ -7,7 +7,9 @@ use mbert_runtime::storage::{Storage, Unreadable};
 
 pub mod geometry;
 pub mod models;
+pub mod noisy_line;
 pub mod reactions;
+pub mod served_board;
 pub mod tiny_checkpoint;
 
 /// Short documents in thirteen languages, one sentence a line, blank lines between them. They were written for these tests, and

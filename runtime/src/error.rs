@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::ConfigOutOfRange;
 use crate::format::layout::WeightLayout;
 use crate::format::section::SectionKind;
@@ -208,7 +210,7 @@ impl From<ConfigOutOfRange> for FormatError {
 }
 
 /// Why a sequence could not be run through the model. The next sequence works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ForwardError {
@@ -270,7 +272,7 @@ pub enum ForwardError {
 }
 
 /// A part of the model beyond the encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Head {
     /// `pooler`: the first token through a linear layer and tanh.

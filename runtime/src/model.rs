@@ -134,14 +134,25 @@ impl<S: Storage> Model<S> {
     ///
     /// The first byte range that is damaged.
     pub fn verify(&self) -> Result<(), FormatError> {
-        let mut end = self.header.table_end() as u64;
-        for index in 0..self.header.sections {
-            let section = entry(&self.blob, index)?;
-            check_zero(&self.blob, end, section.offset_bytes)?;
-            end = section.offset_bytes + section.length_bytes;
-            verify_section(&self.blob, &section)?;
-        }
-        check_zero(&self.blob, end, self.header.total_bytes)
+        (0..self.header.sections).try_for_each(|index| self.verify_section(index))
+    }
+
+    /// Checks the hash of one section, and that the padding before it, and behind the last, is zero: one piece of [`verify`](Self::verify),
+    /// for whoever has several threads.
+    ///
+    /// # Errors
+    ///
+    /// The first byte range that is damaged.
+    pub fn verify_section(&self, index: u16) -> Result<(), FormatError> {
+        let begin = match index.checked_sub(1) {
+            None => self.header.table_end() as u64,
+            Some(before) => end_of(&self.section(before)?),
+        };
+        let section = self.section(index)?;
+        check_zero(&self.blob, begin, section.offset_bytes)?;
+        verify_section(&self.blob, &section)?;
+        let is_last = index == self.header.sections.saturating_sub(1);
+        if is_last { check_zero(&self.blob, end_of(&section), self.header.total_bytes) } else { Ok(()) }
     }
 
     /// Checks that these kernels read every weight of the model.
@@ -459,6 +470,11 @@ fn check_zero(blob: &impl Storage, from: u64, to: u64) -> Result<(), FormatError
         None => Ok(()),
         Some(index) => Err(FormatError::NonZeroPadding { offset_bytes: at + index as u64 }),
     })
+}
+
+/// The first byte behind a section.
+fn end_of(section: &Section) -> u64 {
+    section.offset_bytes + section.length_bytes
 }
 
 fn verify_section(blob: &impl Storage, section: &Section) -> Result<(), FormatError> {

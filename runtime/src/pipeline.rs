@@ -23,7 +23,11 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::BertConfig;
+#[cfg(feature = "threads")]
+use crate::encoder::threads::Threads;
 use crate::encoder::{Encoded, Forward, workspace::Workspace};
 use crate::error::{FormatError, ForwardError};
 use crate::heads::top_k::{TokenLogit, TopK};
@@ -35,7 +39,7 @@ use crate::tokenizer::{Encoding, TokenizerError, Truncation};
 use crate::trace::Observer;
 
 /// Why a question was not answered. The next question works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PipelineError {
@@ -263,6 +267,25 @@ impl<'m, 'w, S: Storage> Pipeline<'m, 'w, S> {
     /// See [`start`](Self::start).
     pub fn forward(&mut self, observer: &mut impl Observer) -> Result<Encoded<'_, S>, PipelineError> {
         Ok(self.start()?.finish(observer)?)
+    }
+
+    /// Runs the sequence at hand through the encoder on several threads, with the same bits.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start).
+    #[cfg(feature = "threads")]
+    pub fn forward_on(
+        &mut self,
+        threads: &mut Threads,
+        observer: &mut impl Observer,
+    ) -> Result<Encoded<'_, S>, PipelineError>
+    where
+        S: Send + Sync,
+    {
+        let (ids, types, memory) = divide(self.memory, self.seq_len);
+        let workspace = Workspace::new(memory, self.model.config(), self.seq_len)?;
+        Ok(threads.forward(self.model, self.kernels, (ids, types), workspace, observer)?)
     }
 
     /// Positions of the mask tokens of the sequence at hand, as many as `positions` has room for; returns how many there are.

@@ -43,6 +43,8 @@ pub enum Site {
 
 /// Sees the values of a forward pass. Every method does nothing unless overridden, and costs nothing then.
 pub trait Observer {
+    /// Whether it sees anything. Where it does not, nothing is kept for it.
+    const WATCHES: bool = true;
     /// A row of values.
     fn row(&mut self, _site: Site, _row: &[i16]) {}
     /// A masked-LM logit (16 fraction bits): token after token, and for each the answered positions in ascending order.
@@ -51,9 +53,12 @@ pub trait Observer {
     fn seq_relationship_logit(&mut self, _logit: i32) {}
 }
 
-impl Observer for () {}
+impl Observer for () {
+    const WATCHES: bool = false;
+}
 
 impl<O: Observer> Observer for &mut O {
+    const WATCHES: bool = O::WATCHES;
     fn row(&mut self, site: Site, row: &[i16]) {
         (**self).row(site, row);
     }
@@ -66,6 +71,7 @@ impl<O: Observer> Observer for &mut O {
 }
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
+    const WATCHES: bool = A::WATCHES || B::WATCHES;
     fn row(&mut self, site: Site, row: &[i16]) {
         self.0.row(site, row);
         self.1.row(site, row);

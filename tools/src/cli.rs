@@ -1,16 +1,19 @@
 //! Arguments of the `mbert` program, one struct a command.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mbert_runtime::encoder::threads::Threads;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 
 use crate::convert::checkpoint::{Checkpoint, Files};
 use crate::convert::progress_bar;
-use crate::model_file::{self, ModelFile, ModelName};
+use crate::model_file::{self, ModelFile, ModelName, Verification};
 
 /// Multilingual BERT in integers: convert, inspect, run and compare models.
 #[derive(Debug, Parser)]
@@ -38,6 +41,8 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Fill in and judge sentences in many languages.
     Demo(DemoArgs),
+    /// Ask a board over its serial line, or give it another model.
+    Device(DeviceArgs),
     /// Write the image of an SD card that holds a model, for a board that reads it from there.
     SdImage(SdImageArgs),
     /// Write a model to a board's flash, if it can run there.
@@ -50,6 +55,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// List the boards, and which of them a model fits.
     Boards(BoardsArgs),
+    /// Measure how long a model takes on this machine, beside what the machine can do.
+    Bench(BenchArgs),
     /// Make a key that models are signed with, and its public half for the firmware.
     Keygen(KeygenArgs),
     /// Sign a model, for devices that take signed ones only.
@@ -67,6 +74,21 @@ pub struct ModelArgs {
     pub kernels: Option<String>,
 }
 
+/// How many threads run a sequence.
+#[derive(Debug, Args)]
+pub struct ThreadArgs {
+    /// Run each sequence on so many threads. The answer is the same.
+    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    pub count: NonZeroUsize,
+}
+
+impl ThreadArgs {
+    /// The threads.
+    pub fn threads(&self) -> Threads {
+        Threads::new(self.count)
+    }
+}
+
 impl ModelArgs {
     /// The model, ready for the kernels that it is to be run with.
     ///
@@ -77,6 +99,18 @@ impl ModelArgs {
         let kernels = model_file::kernels(self.kernels.as_deref())?;
         let name = self.model.clone().unwrap_or_default();
         Ok((ModelFile::named(&name, kernels.weight_layout)?.for_kernels(kernels)?, kernels))
+    }
+
+    /// The same for a command that says one thing in the end: the file may still be at its verification.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such kernels, or the model cannot be read.
+    pub fn open_verifying(&self) -> Result<(ModelFile, Verification, &'static Kernels)> {
+        let kernels = model_file::kernels(self.kernels.as_deref())?;
+        let (file, verification) =
+            ModelFile::verifying(&self.model.clone().unwrap_or_default(), kernels.weight_layout)?;
+        Ok((file.for_kernels(kernels)?, verification, kernels))
     }
 
     /// The model; where none is named, the checkpoint converted in memory.
@@ -95,33 +129,41 @@ impl ModelArgs {
     }
 }
 
-/// How weights are packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(non_camel_case_types)] // As Rust names the architecture.
-pub enum Target {
-    /// Row-major, read everywhere.
-    #[default]
-    Portable,
-    /// x86-64 with AVX-512 VNNI.
-    #[value(name = "x86-64-avx512vnni")]
-    X86_64Avx512vnni,
-    /// AArch64 with dot products.
-    Aarch64Dotprod,
-    /// AArch64 with int8 matrix products.
-    Aarch64I8mm,
-    /// Cortex-M55 and others with Helium.
-    CortexM55,
+/// A CPU for which weights are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    name: &'static str,
+    about: &'static str,
+    /// The layout of the weights.
+    pub layout: WeightLayout,
 }
 
 impl Target {
-    /// The layout of the weights.
-    pub fn layout(self) -> WeightLayout {
-        match self {
-            Self::Portable => WeightLayout::RowMajor,
-            Self::X86_64Avx512vnni | Self::Aarch64Dotprod => WeightLayout::Vnni16x4,
-            Self::Aarch64I8mm => WeightLayout::I8mm16x8,
-            Self::CortexM55 => WeightLayout::Helium4x16,
-        }
+    /// Every target there is; each layout has one.
+    pub const ALL: [Self; 7] = [
+        Self { name: "portable", about: "Row-major, read everywhere", layout: WeightLayout::RowMajor },
+        Self { name: "x86-64-avx512vnni", about: "x86-64 with AVX-512 VNNI", layout: WeightLayout::Vnni16x4 },
+        Self { name: "x86-64-avxvnni", about: "x86-64 with AVX-VNNI: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "aarch64-dotprod", about: "AArch64 with dot products: the same", layout: WeightLayout::Vnni16x4 },
+        Self { name: "aarch64-i8mm", about: "AArch64 with int8 matrix products", layout: WeightLayout::I8mm16x8 },
+        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium4x16 },
+    ];
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self::ALL[0]
+    }
+}
+
+impl ValueEnum for Target {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name).help(self.about))
     }
 }
 
@@ -171,6 +213,9 @@ pub struct FillMaskArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
     /// Answers for each mask.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
@@ -220,6 +265,9 @@ pub struct FeaturesArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
     /// Pool the tokens of each text into one vector.
     #[arg(long, value_enum, default_value_t)]
     pub pool: Pool,
@@ -246,6 +294,9 @@ pub struct NextSentenceArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
     /// First text.
     pub text: String,
     /// Second text.
@@ -264,6 +315,9 @@ pub struct TokenizeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
     /// Print one JSON object per line.
     #[arg(long)]
     pub json: bool,
@@ -301,9 +355,137 @@ pub struct DemoArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mbert device`.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// Serial device of the board, such as /dev/ttyACM0, or tcp:HOST:PORT.
+    #[arg(long, value_name = "PORT")]
+    pub port: String,
+    /// Bits a second of a serial device.
+    #[arg(long, value_name = "BAUD", default_value_t = 115_200)]
+    pub baud: u32,
+    /// Give the board up after so many seconds without a word from it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// Let the board stop the work on an answer that takes longer.
+    #[arg(long, value_name = "SECONDS")]
+    pub cancel_after: Option<u64>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DeviceCommand,
+}
+
+/// The commands of `mbert device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Tell who is there: board, firmware, kernels, model, limits.
+    Info {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tokenize lines from standard input.
+    Tokenize(DeviceTokenizeArgs),
+    /// Fill in the `[MASK]` of a text.
+    FillMask(DeviceFillMaskArgs),
+    /// Tell whether the second text follows the first.
+    NextSentence(DeviceNextSentenceArgs),
+    /// Write hidden states to a safetensors file.
+    Features(DeviceFeaturesArgs),
+    /// Tell what a sequence takes on the board.
+    Bench {
+        /// Its length, special tokens included.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+        tokens: u16,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the board's kernels with the scalar ones, and its answers with those that its model carries.
+    SelfTest {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace the board's model; a broken upload goes on where it stopped.
+    Upload {
+        /// Model file, or a built-in model: small or tiny.
+        #[arg(value_name = "MODEL")]
+        model: ModelName,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `mbert device tokenize`.
+#[derive(Debug, Args)]
+pub struct DeviceTokenizeArgs {
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+    /// Run each line through the encoder, and print the SHA-256 over its hidden states.
+    #[arg(long)]
+    pub trace_hash: bool,
+}
+
+/// `mbert device fill-mask`.
+#[derive(Debug, Args)]
+pub struct DeviceFillMaskArgs {
+    /// Answers for each mask.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    pub top_k: u8,
+    /// Show sequences with `[CLS]` and `[SEP]`.
+    #[arg(long)]
+    pub special_tokens: bool,
+    /// Print JSON, as the Hugging Face pipeline returns it.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the SHA-256 over hidden states and logits that every target must agree on.
+    #[arg(long)]
+    pub trace_hash: bool,
+    /// Text with one or more `[MASK]`.
+    pub text: String,
+}
+
+/// `mbert device next-sentence`.
+#[derive(Debug, Args)]
+pub struct DeviceNextSentenceArgs {
+    /// First text.
+    pub text: String,
+    /// Second text.
+    pub pair: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the SHA-256 over hidden states and logits that every target must agree on.
+    #[arg(long)]
+    pub trace_hash: bool,
+}
+
+/// `mbert device features`.
+#[derive(Debug, Args)]
+pub struct DeviceFeaturesArgs {
+    /// Pool the tokens of each text into one vector.
+    #[arg(long, value_enum, default_value_t)]
+    pub pool: Pool,
+    /// Texts, each one sequence.
+    #[arg(required = true)]
+    pub text: Vec<String>,
+    /// File to write: `N.hidden.L` of the last layer.
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Print the SHA-256 over hidden states that every target must agree on, one line per sequence.
+    #[arg(long)]
+    pub trace_hash: bool,
 }
 
 /// `mbert sd-image`.
@@ -400,6 +582,29 @@ pub struct BoardsArgs {
     pub json: bool,
 }
 
+/// `mbert bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
+    /// Lengths to measure, separated by commas: 16, 64, 128 and 512 where none is given.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
+    pub tokens: Vec<usize>,
+    /// Run so many sequences together.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    pub batch: NonZeroUsize,
+    /// Tell where the time goes, stage by stage.
+    #[arg(long, conflicts_with = "batch")]
+    pub profile: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `mbert keygen`.
 #[derive(Debug, Args)]
 pub struct KeygenArgs {
@@ -432,5 +637,17 @@ fn alignment(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 64..=1_048_576) if usize::is_power_of_two(bytes) => Ok(bytes),
         _ => Err("not a power of two from 64 to 1048576".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_has_a_target() {
+        for layout in WeightLayout::ALL {
+            assert!(Target::ALL.iter().any(|target| target.layout == layout), "{}", layout.name());
+        }
     }
 }

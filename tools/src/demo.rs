@@ -80,15 +80,17 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode> {
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
+    let mut threads = args.threads.threads();
 
     let fill = |(language, text)| -> Result<Filled> {
         let question = Question { text, top_k: TOP_K, targets: None, special_tokens: false };
-        let answers = fill_mask(&model, &mut pipeline, &question, &mut ())?.swap_remove(0);
+        let answers = fill_mask(&model, &mut pipeline, &mut threads, &question, &mut ())?.swap_remove(0);
         Ok(Filled { language, text, answers })
     };
     let filled = TEXTS.into_iter().map(fill).collect::<Result<Vec<_>>>()?;
     let judge = |(text, pair)| -> Result<Judged> {
-        let logits = pipeline.next_sentence(text, pair)?;
+        pipeline.encode(text, Some(pair))?;
+        let logits = pipeline.forward_on(&mut threads, &mut ())?.next_sentence(&mut ())?;
         Ok(Judged { text, pair, is_next: logits[0] > logits[1], probability: probability_of_following(logits) })
     };
     let pairs = if model.manifest().heads.next_sentence { &PAIRS[..] } else { &[] };

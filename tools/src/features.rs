@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use mbert_runtime::encoder::threads::Threads;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
 use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
@@ -26,13 +27,13 @@ pub fn run(args: &FeaturesArgs, out: &mut impl Write) -> Result<ExitCode> {
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let mut output = OutputFile::new();
+    let (mut threads, mut output) = (args.threads.threads(), OutputFile::new());
     let sequences = match &args.ids {
         Some(path) => read_ids(path)?,
         None => args.text.iter().enumerate().map(|(n, text)| encode(&mut pipeline, n, text)).collect::<Result<_>>()?,
     };
     for sequence in &sequences {
-        let trace = write_sequence(&model, &mut pipeline, args, sequence, &mut output)
+        let trace = write_sequence(&model, &mut pipeline, &mut threads, args, sequence, &mut output)
             .with_context(|| format!("sequence {}", sequence.name))?;
         if args.trace_hash {
             writeln!(out, "trace {} {trace}", sequence.name)?;
@@ -51,6 +52,7 @@ fn encode(pipeline: &mut Pipeline<'_, '_, &[u8]>, number: usize, text: &str) -> 
 fn write_sequence(
     model: &Model<&[u8]>,
     pipeline: &mut Pipeline<'_, '_, &[u8]>,
+    threads: &mut Threads,
     args: &FeaturesArgs,
     sequence: &Ids,
     output: &mut OutputFile,
@@ -60,7 +62,7 @@ fn write_sequence(
     let (seq_len, h) = (input_ids.len(), usize::from(manifest.config.hidden_size));
     let mut observer = (TraceHash::default(), HiddenStates::new(model));
     pipeline.set_ids(input_ids, token_type_ids)?;
-    let mut encoded = pipeline.forward(&mut observer)?;
+    let mut encoded = pipeline.forward_on(threads, &mut observer)?;
     if args.pool == Pool::Pooler {
         let pooled: Vec<f32> =
             encoded.pooled()?.iter().map(|&v| libm::ldexp(f64::from(v), -POOLED_FRACTION_BITS) as f32).collect();

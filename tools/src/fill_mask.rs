@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use mbert_runtime::encoder::threads::Threads;
 use mbert_runtime::heads::top_k::{TokenLogit, TopK};
+use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use mbert_runtime::ops::log_sum_exp::{LogSumExp, Ratio};
 use mbert_runtime::pipeline::{Pipeline, PipelineError};
@@ -15,7 +17,7 @@ use serde_json::json;
 
 use crate::cli::FillMaskArgs;
 use crate::inspect::hex;
-use crate::model_file;
+use crate::model_file::{self, ModelFile};
 
 /// A token for a mask.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,22 +38,30 @@ pub struct Answer {
 ///
 /// No mask, too long a text, a model without this head.
 pub fn run(args: &FillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let (file, verification, kernels) = args.model.open_verifying()?;
+    let mut trace = TraceHash::default();
+    let answers = answers(&file, kernels, args, &mut trace);
+    // What a damaged file answers, an error too, is not worth telling.
+    verification.finish()?;
+    let answers = answers?;
+    let trace = args.trace_hash.then(|| hex(&trace.finish()));
+    print(&answers, trace.as_deref(), args.json, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answers(
+    file: &ModelFile,
+    kernels: &'static Kernels,
+    args: &FillMaskArgs,
+    trace: &mut TraceHash,
+) -> Result<Vec<Vec<Answer>>> {
     let model = file.model()?;
     let targets = target_ids(&model, &args.targets)?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let mut trace = TraceHash::default();
     let question =
         Question { text: &args.text, top_k: args.top_k as usize, targets, special_tokens: args.special_tokens };
-    let answers = fill_mask(&model, &mut pipeline, &question, &mut trace)?;
-    let trace = args.trace_hash.then(|| hex(&trace.finish()));
-    if args.json {
-        print_json(&answers, trace.as_deref(), out)?;
-    } else {
-        print(&answers, trace.as_deref(), out)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    fill_mask(&model, &mut pipeline, &mut args.threads.threads(), &question, trace)
 }
 
 /// What is asked.
@@ -74,6 +84,7 @@ pub struct Question<'q> {
 pub fn fill_mask(
     model: &Model<&[u8]>,
     pipeline: &mut Pipeline<'_, '_, &[u8]>,
+    threads: &mut Threads,
     question: &Question<'_>,
     trace: &mut impl Observer,
 ) -> Result<Vec<Vec<Answer>>> {
@@ -87,7 +98,7 @@ pub fn fill_mask(
     let room = question.top_k.min(question.targets.as_ref().map_or(vocab_size, Vec::len));
     let top = TopK::new(vec![TokenLogit { id: 0, logit: 0 }; room]);
     let mut answers = vec![(top, LogSumExp::default()); positions.len()];
-    let mut encoded = pipeline.forward(trace)?;
+    let mut encoded = pipeline.forward_on(threads, trace)?;
     encoded.masked_lm(&positions, trace, |id, index, logit| {
         let (top, sum) = &mut answers[index];
         sum.add(logit);
@@ -116,7 +127,7 @@ pub fn fill_mask(
 }
 
 /// A probability for people: the one place where the answer becomes a float.
-fn probability(ratio: Ratio) -> f64 {
+pub(crate) fn probability(ratio: Ratio) -> f64 {
     libm::ldexp(f64::from(ratio.numerator) / ratio.denominator as f64, -(ratio.shift as i32))
 }
 
@@ -159,6 +170,11 @@ fn target_ids(model: &Model<&[u8]>, targets: &[String]) -> Result<Option<Vec<u32
     Ok(Some(ids))
 }
 
+/// Prints answers, for people or as JSON.
+pub(crate) fn print(answers: &[Vec<Answer>], trace: Option<&str>, as_json: bool, out: &mut impl Write) -> Result<()> {
+    if as_json { print_json(answers, trace, out) } else { print_text(answers, trace, out) }
+}
+
 fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     let answers = match answers {
         [answers] => json!(answers),
@@ -172,7 +188,7 @@ fn print_json(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write
     Ok(())
 }
 
-fn print(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
+fn print_text(answers: &[Vec<Answer>], trace: Option<&str>, out: &mut impl Write) -> Result<()> {
     for (index, answers) in answers.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;

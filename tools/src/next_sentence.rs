@@ -25,12 +25,17 @@ pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
     let mut trace = TraceHash::default();
     pipeline.encode(&args.text, Some(&args.pair))?;
-    let logits = pipeline.forward(&mut trace)?.next_sentence(&mut trace)?;
+    let logits = pipeline.forward_on(&mut args.threads.threads(), &mut trace)?.next_sentence(&mut trace)?;
     let trace = args.trace_hash.then(|| hex(&trace.finish()));
+    print(logits, trace, args.json, out)?;
+    Ok(ExitCode::SUCCESS)
+}
 
+/// Prints the answer, for people or as JSON.
+pub(crate) fn print(logits: [i32; 2], trace: Option<String>, as_json: bool, out: &mut impl Write) -> Result<()> {
     let [is_next, is_not_next] = logits.map(logit_to_f64);
     let probability = probability_of_following(logits);
-    if args.json {
+    if as_json {
         let mut output = json!({
             "is_next": logits[0] > logits[1],
             "probability": probability,
@@ -50,7 +55,7 @@ pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
             writeln!(out, "trace {trace}")?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The probability that the second text follows, from both logits.

@@ -31,11 +31,19 @@ pub mod sd_card;
 #[cfg(feature = "kernel-suite")]
 mod questions;
 pub mod semihosting;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+pub mod uart;
 
 #[cfg(feature = "kernel-suite")]
 pub use board::kernel_suite;
 pub use board::{Board, answer, begin, end, open_model, region, run};
 pub use command::{Command, SEPARATOR, command_line};
 pub use error::Failure;
+#[cfg(feature = "serve")]
+pub use mbert_device::flash::{CfiFlash, RamNor};
 pub use panic::unexpected_trap;
+#[cfg(feature = "serve")]
+pub use serve::{PUBLIC_KEY, Serving};
 pub use static_cell::{ConstStaticCell, StaticCell};

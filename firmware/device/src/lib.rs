@@ -5,8 +5,10 @@
 #![no_std]
 #![deny(unsafe_code)]
 
-pub mod flash;
+pub mod protocol;
+pub mod server;
 pub mod self_test;
-pub mod signature;
+pub mod flash;
 pub mod slots;
+pub mod signature;
 pub mod store;

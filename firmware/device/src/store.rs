@@ -3,6 +3,9 @@
 use core::fmt;
 
 use mbert_runtime::error::FormatError;
+use mbert_runtime::format::header::{Header, VERSION};
+use mbert_runtime::format::layout::WeightLayout;
+use mbert_runtime::model::Model;
 use serde::{Deserialize, Serialize};
 
 /// What a host says of a model before the first byte of it is sent, so that it can be refused before anything is erased.
@@ -15,10 +18,28 @@ pub struct Offer {
     pub header_sha256: [u8; 32],
     /// Version of its format.
     pub format_version: u16,
-    /// Code of the layout that its weights are packed in, see [`WeightLayout`](mbert_runtime::format::layout::WeightLayout).
+    /// Code of the layout that its weights are packed in, see [`WeightLayout`].
     pub layout: u8,
     /// Its counter against roll-back.
     pub rollback_counter: u32,
+}
+
+impl Offer {
+    /// What is said of a model.
+    ///
+    /// # Errors
+    ///
+    /// If its provenance cannot be read.
+    pub fn of(model: &Model<&[u8]>) -> Result<Self, FormatError> {
+        let packed = model.sections().map(|section| section.layout).find(|&layout| layout != WeightLayout::RowMajor);
+        Ok(Self {
+            total_bytes: model.header().total_bytes as u32,
+            header_sha256: Header::sha256_of(model.blob()).unwrap_or_default(),
+            format_version: VERSION,
+            layout: packed.unwrap_or(WeightLayout::RowMajor).code(),
+            rollback_counter: model.provenance()?.rollback_counter,
+        })
+    }
 }
 
 /// Where an upload begins, or goes on.
@@ -199,6 +220,24 @@ pub trait ModelStore {
     ///
     /// If it is not whole, not what was offered, damaged, not signed as it must be, too old; or if the flash fails.
     fn finish(&mut self) -> Result<Verdict, StoreError>;
+}
+
+impl<S: ModelStore + ?Sized> ModelStore for &mut S {
+    fn status(&mut self) -> StoreStatus {
+        (**self).status()
+    }
+
+    fn begin(&mut self, offer: &Offer) -> Result<Resume, StoreError> {
+        (**self).begin(offer)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        (**self).write(offset, bytes)
+    }
+
+    fn finish(&mut self) -> Result<Verdict, StoreError> {
+        (**self).finish()
+    }
 }
 
 /// Where models cannot be replaced: every upload is refused.

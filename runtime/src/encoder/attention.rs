@@ -4,6 +4,7 @@
 //! key rows are quantised to int8 with a scale of their own, values with one scale per channel over the tokens. Padding never
 //! enters, so a sequence's bits do not depend on its batch.
 
+use super::share::Share;
 use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
@@ -21,10 +22,10 @@ const QUERY: usize = 0;
 const KEY: usize = 1;
 
 /// Memory of the attention block; N tokens, d channels of a head.
-struct Attention<'w> {
-    rows: Rows<'w>,
+pub(super) struct Attention<'w> {
+    pub(super) rows: Rows<'w>,
     /// `[N, H]`.
-    context: &'w mut [i16],
+    pub(super) context: &'w mut [i16],
     /// `[N, d]` (query, key), `[d, N]` (value): before quantisation; then `[QUERY_ROWS, d]`: weighted sums of values.
     wide: &'w mut [i32],
     query: &'w mut [i8],
@@ -42,7 +43,7 @@ struct Attention<'w> {
     padded: usize,
     /// How keys and values lie: for one head they are the weights of two products.
     layout: WeightLayout,
-    h: usize,
+    pub(super) h: usize,
     d: usize,
 }
 
@@ -179,19 +180,22 @@ impl Packed<'_> {
 }
 
 impl<S: Storage> Forward<'_, S> {
-    fn attention(&mut self) -> Attention<'_> {
-        let (config, kernels) = (self.model.config(), self.kernels);
-        let Workspace { arena, seq_len, .. } = &mut self.workspace;
-        Attention::in_arena(arena, kernels, *seq_len, config.hidden_size.into(), config.head_dim())
+    pub(super) fn attention(&mut self) -> Attention<'_> {
+        let (config, kernels, n) = (self.model.config(), self.kernels, self.share.seq_len);
+        Attention::in_arena(self.workspace.arena, kernels, n, config.hidden_size.into(), config.head_dim())
     }
 
-    /// The residual stream, int8.
+    /// The residual stream, int8: that of every token, which every head takes.
     pub(super) fn qkv_input(&mut self, layer: usize) -> Result<(), Unreadable> {
         self.constants.layer = self.model.layer_constants(layer)?;
         let h = usize::from(self.model.config().hidden_size);
-        let Workspace { residual, arena, seq_len, .. } = &mut self.workspace;
-        let rows = Rows::take(&mut &mut **arena, *seq_len, h);
-        self.model.quantize_residual(self.kernels, (SectionKind::QkvInput, layer), residual, rows)
+        let Share { seq_len, first_token, tokens, .. } = self.share;
+        let Workspace { residual, arena, .. } = &mut self.workspace;
+        let rows = Rows::take(&mut &mut **arena, seq_len, h).part(first_token, tokens);
+        self.model.quantize_residual(self.kernels, (SectionKind::QkvInput, layer), residual, rows)?;
+        #[cfg(feature = "threads")]
+        self.exchange_rows()?;
+        Ok(())
     }
 
     /// One tile of query, key or value of a head.
@@ -213,11 +217,11 @@ impl<S: Storage> Forward<'_, S> {
                 if part == QUERY || part == KEY {
                     let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
                     for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
-                        wide.iter_mut()
-                            .skip(channel)
-                            .zip(values)
-                            .take(channels)
-                            .for_each(|(wide, &value)| *wide = value);
+                        let wide = wide.get_mut(channel..).unwrap_or_default();
+                        match wide.first_chunk_mut() {
+                            Some(wide) if channels == TILE_CHANNELS => *wide = *values,
+                            _ => wide.iter_mut().zip(values).take(channels).for_each(|(wide, &value)| *wide = value),
+                        }
                     }
                 } else {
                     for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()
@@ -245,16 +249,20 @@ impl<S: Storage> Forward<'_, S> {
         self.attention().attend(kernels, &constants, head, query);
     }
 
-    /// The context, int8.
-    pub(super) fn context(&mut self, layer: usize, observer: &mut impl Observer) {
-        let kernels = self.kernels;
-        let Attention { mut rows, context, h, .. } = self.attention();
-        let mut context = context.chunks_exact(h.max(1));
+    /// The context, int8: that of its own tokens from here on.
+    pub(super) fn context(&mut self, layer: usize, observer: &mut impl Observer) -> Result<(), Unreadable> {
+        #[cfg(feature = "threads")]
+        self.exchange_context()?;
+        let (kernels, Share { seq_len, first_token, tokens, .. }) = (self.kernels, self.share);
+        let h = usize::from(self.model.config().hidden_size);
+        let (mut rows, context) = Rows::before_context(self.workspace.arena, seq_len, tokens, h);
+        let mut context = context.chunks_exact(h.max(1)).skip(first_token);
         rows.quantize(|_, out| {
             let context = context.next().unwrap_or_default();
             observer.row(Site::Context { layer }, context);
             (kernels.quantize_i16)(context, out)
         });
+        Ok(())
     }
 
     /// One tile of the output projection, added to the residual stream.

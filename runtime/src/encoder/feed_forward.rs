@@ -9,7 +9,7 @@ use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::GROUP_SIZE;
 use crate::ops::activation::delta_table;
-use crate::ops::linear::{QuantizedRows, TileMemory, normalize_scales, part_mut};
+use crate::ops::linear::{QuantizedRows, TileMemory, normalize_scales, part, part_mut};
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
@@ -119,16 +119,21 @@ impl<S: Storage> Forward<'_, S> {
     }
 }
 
-/// Quantises rows of int16 to int8 rows at the beginning of the same region. A row is copied out before its bytes are
-/// written over, and what is written never reaches a row that is still to be read.
+/// Quantises rows of int16 to int8 rows at the beginning of the same region. What is written never reaches a row that is still to be read,
+/// nor the row it is made of, but for the first: that is copied out before.
 fn narrow(kernels: &Kernels, wide: &mut [i16], width: usize, scales: &mut [i32]) {
-    let (mut row, mut out) = ([0i16; GROUP_SIZE], [0i8; GROUP_SIZE]);
-    let (Some(row), Some(out)) = (row.get_mut(..width), out.get_mut(..width)) else { return };
+    let region: &mut [u8] = bytemuck::cast_slice_mut(wide);
     for (index, scale) in scales.iter_mut().enumerate() {
-        row.iter_mut().zip(wide.iter().skip(width * index)).for_each(|(row, &value)| *row = value);
-        *scale = (kernels.quantize_i16)(row, out);
-        let region: &mut [i8] = bytemuck::cast_slice_mut(wide);
-        region.iter_mut().skip(width * index).zip(&*out).for_each(|(region, &value)| *region = value);
+        let (before, behind) = region.split_at_mut_checked(2 * width * index).unwrap_or_default();
+        let row: &[i16] = bytemuck::try_cast_slice(part(behind, 0, 2 * width)).unwrap_or_default();
+        if index > 0 {
+            *scale = (kernels.quantize_i16)(row, bytemuck::cast_slice_mut(part_mut(before, width * index, width)));
+        } else {
+            let mut out = [0; GROUP_SIZE];
+            let out = out.get_mut(..width).unwrap_or_default();
+            *scale = (kernels.quantize_i16)(row, out);
+            behind.iter_mut().zip(out).for_each(|(region, out)| *region = *out as u8);
+        }
     }
 }
 

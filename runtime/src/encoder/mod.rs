@@ -10,13 +10,18 @@ use crate::ops::linear::{Linear, QuantizedRows, TileMemory};
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 use schedule::{Progress, Schedule, Stage};
+use share::Share;
 use workspace::{Rows, Workspace};
 
 mod attention;
+mod batch;
 pub mod embeddings;
 mod feed_forward;
 pub(crate) mod norm;
 pub mod schedule;
+mod share;
+#[cfg(feature = "threads")]
+pub mod threads;
 pub mod workspace;
 
 /// A forward pass at work: the residual stream of the last layer stays in the workspace.
@@ -29,7 +34,11 @@ pub struct Forward<'p, S> {
     kernels: &'static Kernels,
     input_ids: &'p [u32],
     token_type_ids: &'p [u8],
+    /// Of the tokens of its share.
     workspace: Workspace<'p>,
+    share: Share,
+    #[cfg(feature = "threads")]
+    member: Option<threads::Member<'p>>,
     schedule: Schedule,
     next: Option<(usize, Stage)>,
     done: u32,
@@ -75,15 +84,21 @@ impl<'p, S: Storage> Forward<'p, S> {
         token_type_ids: &'p [u8],
         workspace: Workspace<'p>,
     ) -> Result<Self, ForwardError> {
-        let config = model.config();
-        check(model, input_ids, token_type_ids)?;
-        if workspace.seq_len != input_ids.len() {
-            return Err(ForwardError::WorkspaceTooSmall {
-                needed_bytes: Workspace::bytes(config, input_ids.len()),
-                given_bytes: Workspace::bytes(config, workspace.seq_len),
-            });
-        }
-        let schedule = Schedule::new(config, input_ids.len(), workspace.pass_tokens(), model.blob().window_bytes());
+        check(model, input_ids, token_type_ids, &workspace)?;
+        let whole = Share::whole(model.config(), input_ids.len());
+        Self::begin(model, kernels, input_ids, token_type_ids, workspace, whole)
+    }
+
+    /// Begins one share of a sequence that has been checked.
+    fn begin(
+        model: &'p Model<S>,
+        kernels: &'static Kernels,
+        input_ids: &'p [u32],
+        token_type_ids: &'p [u8],
+        workspace: Workspace<'p>,
+        share: Share,
+    ) -> Result<Self, ForwardError> {
+        let schedule = Schedule::new(model.config(), share, workspace.pass_tokens(), model.blob().window_bytes());
         let constants = Constants {
             word_multiplier: model.constants()?.embedding_multiplier,
             layer: LayerConstants::default(),
@@ -97,6 +112,9 @@ impl<'p, S: Storage> Forward<'p, S> {
             input_ids,
             token_type_ids,
             workspace,
+            share,
+            #[cfg(feature = "threads")]
+            member: None,
             schedule,
             next,
             done: 0,
@@ -162,10 +180,7 @@ impl<'p, S: Storage> Forward<'p, S> {
                 self.attend(head, query);
                 Ok(())
             }
-            Stage::Context => {
-                self.context(layer, observer);
-                Ok(())
-            }
+            Stage::Context => self.context(layer, observer),
             Stage::AttentionOutput { tile } => self.attention_output(layer, tile),
             Stage::AttentionNorm { chunk } => {
                 let sites = (Some(Site::AttentionSum { layer }), Site::AttentionHidden { layer });
@@ -184,8 +199,9 @@ impl<'p, S: Storage> Forward<'p, S> {
 
     fn embeddings(&mut self, position: usize) -> Result<(), Unreadable> {
         let h = usize::from(self.model.config().hidden_size);
-        let ids = self.input_ids.get(position).zip(self.token_type_ids.get(position));
         let row = self.workspace.residual.chunks_exact_mut(h.max(1)).nth(position);
+        let position = self.share.first_token + position;
+        let ids = self.input_ids.get(position).zip(self.token_type_ids.get(position));
         let (Some((&id, &token_type)), Some(row)) = (ids, row) else { return Ok(()) };
         embeddings::embeddings(self.model, self.constants.word_multiplier, (position, id, token_type), row)
     }
@@ -249,8 +265,13 @@ fn add_tile<S: Storage>(
     })
 }
 
-/// Checks a sequence against the model.
-fn check<S: Storage>(model: &Model<S>, input_ids: &[u32], token_type_ids: &[u8]) -> Result<(), ForwardError> {
+/// Checks a sequence against the model and its workspace.
+fn check<S: Storage>(
+    model: &Model<S>,
+    input_ids: &[u32],
+    token_type_ids: &[u8],
+    workspace: &Workspace<'_>,
+) -> Result<(), ForwardError> {
     let config = model.config();
     let (tokens, max) = (input_ids.len(), usize::from(config.max_position_embeddings));
     if tokens == 0 {
@@ -269,6 +290,12 @@ fn check<S: Storage>(model: &Model<S>, input_ids: &[u32], token_type_ids: &[u8])
     let type_vocab_size = config.type_vocab_size;
     if let Some((position, &id)) = token_type_ids.iter().enumerate().find(|&(_, &id)| id >= type_vocab_size) {
         return Err(ForwardError::TokenTypeOutOfRange { position, id, type_vocab_size });
+    }
+    if workspace.seq_len != tokens {
+        return Err(ForwardError::WorkspaceTooSmall {
+            needed_bytes: Workspace::bytes(config, tokens),
+            given_bytes: Workspace::bytes(config, workspace.seq_len),
+        });
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! A step takes one piece of the weights and applies it to every token, or does some work between two such pieces. So weights are read
 //! in the order in which they lie in the blob, and a step is short: its length is that of a tile of weights times the tokens.
 
+use super::share::Share;
 use super::workspace::QUERY_ROWS;
 use crate::config::BertConfig;
 use crate::format::layout::TILE_CHANNELS;
@@ -30,7 +31,7 @@ impl Progress {
 pub enum Stage {
     /// The sum of the embeddings of one token.
     Embeddings {
-        /// Its position.
+        /// Its position, counted from the first token of the thread.
         position: usize,
     },
     /// Some channels of the embeddings' layer norm.
@@ -119,9 +120,8 @@ impl Stage {
 /// The stages of a forward pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    tokens: usize,
+    share: Share,
     layers: usize,
-    heads: usize,
     head_tiles: usize,
     hidden_tiles: usize,
     intermediate_tiles: usize,
@@ -132,19 +132,18 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Stages of a sequence whose feed-forward blocks take `pass_tokens` tokens at a time.
-    pub fn new(config: &BertConfig, tokens: usize, pass_tokens: usize, window_bytes: usize) -> Self {
+    /// Stages of a share whose feed-forward blocks take `pass_tokens` tokens at a time.
+    pub fn new(config: &BertConfig, share: Share, pass_tokens: usize, window_bytes: usize) -> Self {
         let h = usize::from(config.hidden_size);
         let chunk_channels = chunk_channels(h, window_bytes);
         Self {
-            tokens,
+            share,
             layers: config.num_hidden_layers.into(),
-            heads: config.num_attention_heads.into(),
             head_tiles: config.head_dim().div_ceil(TILE_CHANNELS),
             hidden_tiles: h.div_ceil(TILE_CHANNELS),
             intermediate_tiles: usize::from(config.intermediate_size).div_ceil(TILE_CHANNELS),
             // The last passes may have no tokens left.
-            passes: tokens.div_ceil(pass_tokens.max(1)),
+            passes: share.tokens.div_ceil(pass_tokens.max(1)),
             chunk_channels,
             chunks: h.div_ceil(chunk_channels),
         }
@@ -152,29 +151,30 @@ impl Schedule {
 
     /// Steps of a whole forward pass.
     pub fn steps(&self) -> u32 {
-        let attention = self.heads * (3 * self.head_tiles + self.tokens.div_ceil(QUERY_ROWS));
+        let Share { seq_len, tokens, heads, .. } = self.share;
+        let attention = heads * (3 * self.head_tiles + seq_len.div_ceil(QUERY_ROWS));
         let feed_forward = self.passes * (1 + self.intermediate_tiles + self.hidden_tiles + self.chunks);
         let layer = 1 + attention + 1 + self.hidden_tiles + self.chunks + feed_forward;
-        (self.tokens + self.chunks + self.layers * layer) as u32
+        (tokens + self.chunks + self.layers * layer) as u32
     }
 
     /// The layer and stage that follow; `None` behind the last.
     pub fn after(&self, layer: usize, stage: Stage) -> Option<(usize, Stage)> {
         use Stage::*;
         let next_layer = |layer| (layer < self.layers).then_some((layer, QkvInput));
+        let Share { seq_len, tokens, first_head, heads, .. } = self.share;
         let stage = match stage {
-            Embeddings { position } if position + 1 < self.tokens => Embeddings { position: position + 1 },
+            Embeddings { position } if position + 1 < tokens => Embeddings { position: position + 1 },
             Embeddings { .. } => EmbeddingsNorm { chunk: 0 },
             EmbeddingsNorm { chunk } if chunk + 1 < self.chunks => EmbeddingsNorm { chunk: chunk + 1 },
             EmbeddingsNorm { .. } => return next_layer(0),
-            QkvInput => Qkv { head: 0, part: 0, tile: 0 },
+            QkvInput if heads == 0 => Context,
+            QkvInput => Qkv { head: first_head, part: 0, tile: 0 },
             Qkv { head, part, tile } if tile + 1 < self.head_tiles => Qkv { head, part, tile: tile + 1 },
             Qkv { head, part, .. } if part + 1 < 3 => Qkv { head, part: part + 1, tile: 0 },
             Qkv { head, .. } => Attention { head, query: 0 },
-            Attention { head, query } if query + QUERY_ROWS < self.tokens => {
-                Attention { head, query: query + QUERY_ROWS }
-            }
-            Attention { head, .. } if head + 1 < self.heads => Qkv { head: head + 1, part: 0, tile: 0 },
+            Attention { head, query } if query + QUERY_ROWS < seq_len => Attention { head, query: query + QUERY_ROWS },
+            Attention { head, .. } if head + 1 < first_head + heads => Qkv { head: head + 1, part: 0, tile: 0 },
             Attention { .. } => Context,
             Context => AttentionOutput { tile: 0 },
             AttentionOutput { tile } if tile + 1 < self.hidden_tiles => AttentionOutput { tile: tile + 1 },
@@ -202,7 +202,8 @@ pub fn steps(
     passes: usize,
     window_bytes: usize,
 ) -> impl Iterator<Item = (usize, Stage)> {
-    let schedule = Schedule::new(config, tokens, tokens.div_ceil(passes.max(1)), window_bytes);
+    let pass_tokens = tokens.div_ceil(passes.max(1));
+    let schedule = Schedule::new(config, Share::whole(config, tokens), pass_tokens, window_bytes);
     let first = (tokens > 0).then_some((0, Stage::Embeddings { position: 0 }));
     core::iter::successors(first, move |&(layer, stage)| schedule.after(layer, stage))
 }

@@ -21,7 +21,7 @@ use crate::config::BertConfig;
 use crate::error::ForwardError;
 use crate::format::layout::TILE_CHANNELS;
 use crate::model::GROUP_SIZE;
-use crate::ops::linear::{BLOCK_ROWS, QuantizedRows, normalize_scales};
+use crate::ops::linear::{BLOCK_ROWS, QuantizedRows, normalize_scales, part_mut};
 
 /// Query rows whose scores are computed together.
 pub const QUERY_ROWS: usize = 8;
@@ -33,8 +33,9 @@ pub struct Workspace<'w> {
     pub(crate) residual: &'w mut [i16],
     /// What each stage divides for itself.
     pub(crate) arena: &'w mut [u8],
+    /// Tokens: of a share of a sequence, those of the share.
     pub(crate) seq_len: usize,
-    passes: usize,
+    pub(crate) passes: usize,
 }
 
 impl fmt::Debug for Workspace<'_> {
@@ -128,6 +129,24 @@ impl<'w> Rows<'w> {
         }
     }
 
+    /// Some of the rows.
+    pub fn part(self, first: usize, rows: usize) -> Self {
+        let Self { input, scales, shifts, acc, width } = self;
+        Self {
+            input: part_mut(input, first * width, rows * width),
+            scales: part_mut(scales, first, rows),
+            shifts: part_mut(shifts, first, rows),
+            acc,
+            width,
+        }
+    }
+
+    /// `rows` rows, and the context `[N, H]`, which lies behind the rows of all N tokens.
+    pub fn before_context(arena: &'w mut [u8], n: usize, rows: usize, h: usize) -> (Self, &'w mut [i16]) {
+        let (mut front, mut behind) = arena.split_at_mut_checked(Self::bytes(n, h)).unwrap_or_default();
+        (Self::take(&mut front, rows, h), take(&mut behind, n * h))
+    }
+
     const fn bytes(rows: usize, width: usize) -> usize {
         round_up(rows * width) + round_up(4 * rows) + round_up(rows) + round_up(4 * block_rows(rows) * TILE_CHANNELS)
     }
@@ -178,7 +197,7 @@ pub(crate) const fn groups(config: &BertConfig) -> usize {
     (config.intermediate_size as usize).div_ceil(GROUP_SIZE)
 }
 
-const fn arena_bytes(config: &BertConfig, n: usize, passes: usize) -> usize {
+pub(crate) const fn arena_bytes(config: &BertConfig, n: usize, passes: usize) -> usize {
     let (h, d) = (config.hidden_size as usize, config.head_dim());
     let attention = Rows::bytes(n, h)
         + round_up(2 * n * h) // context

@@ -48,6 +48,13 @@ impl Header {
         (bytes[field::MAGIC] == MAGIC).then(|| super::u64_at(bytes, field::TOTAL.start))
     }
 
+    /// The hash in the header at the start of a memory, unchecked; `None` where there is no header. It covers the header and the section
+    /// table, and so the hashes of all else: two blobs of the same hash are the same.
+    pub fn sha256_of(memory: &[u8]) -> Option<[u8; 32]> {
+        let bytes: &[u8; HEADER_BYTES] = memory.first_chunk()?;
+        (bytes[field::MAGIC] == MAGIC).then(|| bytes[field::SHA256].try_into().ok())?
+    }
+
     /// Reads and checks the header of a blob of `blob_bytes` bytes. The hash over it and the section table is for
     /// [`is_intact`](Self::is_intact).
     ///

@@ -16,8 +16,10 @@ pub use block_cache::{BlockCache, BlockSource, Blocks, CachedSection};
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes that could not be read. The source's own error stays in its [`BlockCache`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Unreadable {
     /// Where they lie in the section.

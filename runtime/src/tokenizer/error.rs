@@ -2,11 +2,13 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::special_tokens::MAX_SPELLING_BYTES;
 use crate::storage::Unreadable;
 
 /// Why a text was not tokenized. Nothing is truncated that the caller did not ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TokenizerError {

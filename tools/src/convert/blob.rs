@@ -97,9 +97,9 @@ impl BlobBuilder {
         self.sections.push((section, bytes));
     }
 
-    /// Adds a section of another blob with row-major bytes; offset and hash are set anew.
+    /// Adds a section of another blob; offset and hash are set anew.
     pub fn section(&mut self, section: Section, bytes: Vec<u8>) {
-        self.sections.push((Section { layout: WeightLayout::RowMajor, ..section }, bytes));
+        self.sections.push((section, bytes));
     }
 
     /// Replaces the bytes of a section.

@@ -31,7 +31,7 @@ pub fn run(args: &ConvertArgs, out: &mut impl Write) -> Result<ExitCode> {
     };
     let options = Options {
         calibration,
-        layout: args.target.layout(),
+        layout: args.target.layout,
         alignment_bytes: Some(args.align),
         rollback_counter: args.rollback_counter,
     };

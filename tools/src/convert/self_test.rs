@@ -21,9 +21,10 @@ const TEXTS: [&str; 4] = [
 /// The section for a blob whose own self-test section is still empty.
 pub fn section(blob: &[u8]) -> Result<Vec<u8>> {
     let model = Model::open(blob).context("the converter wrote a blob that cannot be opened: a bug")?;
-    // Packed for another CPU than this one: the answers are those of the same weights in row-major order.
-    let row_major = model.check_layout(Kernels::native()).is_err().then(|| repacked(&model));
-    let model = match &row_major {
+    // Packed for another CPU than this one: the answers are those of the same weights in another order.
+    let kernels = Kernels::native();
+    let readable = model.check_layout(kernels).is_err().then(|| repacked(&model, kernels.weight_layout));
+    let model = match &readable {
         Some(blob) => Model::open(&blob[..]).context("a repacked blob cannot be opened: a bug")?,
         None => model,
     };

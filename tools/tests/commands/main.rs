@@ -2,7 +2,9 @@
 
 mod answers;
 mod bad_input;
+mod bench;
 mod built_in;
+mod device;
 mod eval;
 mod flash;
 mod no_room;

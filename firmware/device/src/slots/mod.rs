@@ -41,7 +41,7 @@ const PAGE_BYTES: usize = 256;
 /// At least this much is for the state.
 const STATE_BYTES: u32 = 8192;
 /// Records of progress in the upload of a model that fills its slot, at most.
-const PROGRESS_RECORDS: u32 = 256;
+const PROGRESS_RECORDS: u32 = 1024;
 
 /// Two slots and their state in a flash.
 pub struct Slots<F> {

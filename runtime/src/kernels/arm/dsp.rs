@@ -380,8 +380,10 @@ fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
         return;
     }
     let MatmulShape { m, n, k, input_stride, weight_stride, out_stride, .. } = *shape;
-    for row in out.chunks_mut(out_stride.max(1)).take(m) {
-        row.iter_mut().take(n).for_each(|sum| *sum = 0);
+    // Rows side by side are one.
+    let (rows, columns) = if out_stride == n { (1, m * n) } else { (m, n) };
+    for row in out.chunks_mut(if rows == 1 { columns } else { out_stride.max(1) }).take(rows) {
+        row.iter_mut().take(columns).for_each(|sum| *sum = 0);
     }
     // Rows of the input stay in scratch from tile to tile where all fit.
     let row_pairs = m.div_ceil(2);

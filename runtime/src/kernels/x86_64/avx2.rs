@@ -4,6 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::kernels::rows::rows;
@@ -36,9 +37,16 @@ pub(super) static AVX2: Kernels = Kernels {
 
 rows!("avx2", lanes_avx2);
 
-/// Rows that are widened at a time, and inputs of each.
-const ROWS: usize = 6;
-const INPUTS: usize = 512;
+/// Rows and inputs that are widened at a time: with the weights of a tile for so many inputs, they fit the first-level cache.
+const ROWS: usize = 32;
+const INPUTS: usize = 256;
+/// Four inputs are two pairs: those with even and those with odd numbers.
+const GROUPS: usize = INPUTS / 4;
+
+/// Some inputs of a row: the even and the odd pairs of eight groups in turn.
+type WideRow = [[MaybeUninit<__m256i>; 2]; GROUPS / 8];
+/// The weights of a tile for some inputs: of each group the even pairs of two times eight channels, then the odd ones.
+type WideTile = [[[MaybeUninit<__m256i>; 2]; 2]; GROUPS];
 
 fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
     if !shape.fits_packed(input.len(), weight.len(), out.len()) {
@@ -58,143 +66,168 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
     unsafe { packed(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
-/// Some rows and some inputs at a time are widened, and multiplied with every tile.
+/// Some rows and some inputs at a time; they, and the weights of each tile for them, are widened once.
 ///
 /// # Safety
 ///
 /// The CPU has AVX2; `shape.fits_packed` holds for the memory behind the pointers.
 #[target_feature(enable = "avx2")]
 unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const i8, out: *mut i32) {
-    let mut wide = [[0i16; INPUTS]; ROWS];
-    let ahead = shape.bytes_to_next_weights(shape.n / TILE_CHANNELS);
-    let mut m = 0;
-    while m < shape.m {
-        let rows = match shape.m - m {
-            6 | 7 | 9.. => 6,
-            4.. => 4,
-            2.. => 2,
-            _ => 1,
-        };
-        let mut first = 0;
+    let mut rows = [[[MaybeUninit::uninit(); 2]; GROUPS / 8]; ROWS];
+    let mut tile = [[[MaybeUninit::uninit(); 2]; 2]; GROUPS];
+    let tiles = shape.n / TILE_CHANNELS;
+    let ahead = shape.bytes_to_next_weights(tiles);
+    for first_row in (0..shape.m).step_by(ROWS) {
+        let rows = &mut rows[..(shape.m - first_row).min(ROWS)];
         // Once for no inputs, too: then all sums are 0.
-        while first < shape.k.max(1) {
+        for first in (0..shape.k.max(1)).step_by(INPUTS) {
             let inputs = (shape.k - first).min(INPUTS);
-            let ahead = if m == 0 { ahead } else { 0 };
-            for (row, wide) in wide[..rows].iter_mut().enumerate() {
-                // SAFETY: `inputs` elements of a row of the shape, from `first` on; a row of `wide` has room for them.
-                unsafe { widen(input.add((m + row) * shape.input_stride + first), &mut wide[..inputs]) }
+            for (row, wide) in rows.iter_mut().enumerate() {
+                // SAFETY: `inputs` elements of a row of the shape, from `first` on.
+                unsafe { widen_row(input.add((first_row + row) * shape.input_stride + first), inputs, wide) }
             }
-            for tile in 0..shape.n / TILE_CHANNELS {
-                // SAFETY: the tile, its inputs from `first` on, and its rows from `m` on lie inside the shape.
+            for index in 0..tiles {
+                // SAFETY: the tile, its inputs from `first` on, and its rows from `first_row` on lie inside the shape; `inputs` of them
+                // have been widened.
                 unsafe {
-                    let weight = weight.add(tile * shape.weight_stride + first * TILE_CHANNELS);
-                    let out = out.add(tile * shape.out_tile_stride + m * shape.out_stride);
-                    match rows {
-                        6 => packed_block::<6>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
-                        4 => packed_block::<4>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
-                        2 => packed_block::<2>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
-                        _ => packed_block::<1>(&wide, inputs, weight, ahead, out, shape.out_stride, first > 0),
-                    }
+                    widen_tile(
+                        weight.add(index * shape.weight_stride + first * TILE_CHANNELS),
+                        inputs,
+                        ahead,
+                        &mut tile,
+                    );
+                    let out = out.add(index * shape.out_tile_stride + first_row * shape.out_stride);
+                    packed_rows(rows, &tile, inputs, out, shape.out_stride, first > 0);
                 }
             }
-            first += INPUTS;
         }
-        m += rows;
     }
 }
 
-/// Widens as many elements as `wide` has room for.
+/// Widens some inputs of a row; behind them there are zeros.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2; the elements are readable.
+/// The CPU has AVX2; `inputs` is at most [`INPUTS`], and so many are readable.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn widen<T: Widen>(from: *const T, wide: &mut [i16]) {
-    let (chunks, tail) = wide.as_chunks_mut::<16>();
-    let whole = 16 * chunks.len();
-    for (i, chunk) in chunks.iter_mut().enumerate() {
-        // SAFETY: sixteen elements from `16 i` on are readable; the store is unaligned.
-        unsafe { _mm256_storeu_si256(chunk.as_mut_ptr().cast(), T::widen(from.add(16 * i))) };
-    }
-    for (i, wide) in tail.iter_mut().enumerate() {
-        // SAFETY: element `whole + i` is readable.
-        *wide = unsafe { (*from.add(whole + i)).into() };
+unsafe fn widen_row<T: Widen>(from: *const T, inputs: usize, wide: &mut WideRow) {
+    for (first, [wide_even, wide_odd]) in (0..inputs).step_by(32).zip(wide) {
+        // SAFETY: as many inputs as are left from `first` on are readable; the loads are unaligned.
+        let bytes = unsafe {
+            if inputs - first >= 32 {
+                _mm256_loadu_si256(from.add(first).cast())
+            } else {
+                let mut last = [0u8; 32];
+                from.add(first).cast::<u8>().copy_to_nonoverlapping(last.as_mut_ptr(), inputs - first);
+                _mm256_loadu_si256(last.as_ptr().cast())
+            }
+        };
+        let [even, odd] = T::split(bytes);
+        wide_even.write(even);
+        wide_odd.write(odd);
     }
 }
 
-/// M rows × one tile in registers; the sums are added to `out` where it has those of earlier inputs. Asks for the weights that are so many
-/// bytes ahead.
+/// Widens the weights of a tile for some inputs. Asks for the weights that are so many bytes ahead.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`]; the tile's weights for so many inputs are readable; M rows of
-/// sixteen elements, `out_stride` apart, are writable.
+/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`], and the tile's weights for so many are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen_tile(weight: *const i8, inputs: usize, ahead: usize, wide: &mut WideTile) {
+    for (group, [wide_even, wide_odd]) in wide[..inputs / 4].iter_mut().enumerate() {
+        let weight = weight.wrapping_add(4 * TILE_CHANNELS * group);
+        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(ahead));
+        for half in 0..2 {
+            // SAFETY: 64 weights of these four inputs are readable; the load is unaligned.
+            let [even, odd] = i8::split(unsafe { _mm256_loadu_si256(weight.add(32 * half).cast()) });
+            wide_even[half].write(even);
+            wide_odd[half].write(odd);
+        }
+    }
+}
+
+/// All rows with one tile; the sums are added to `out` where it has those of earlier inputs.
+///
+/// # Safety
+///
+/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`]; so many have been widened of the rows and the tile; as many rows of
+/// sixteen elements, `out_stride` apart, are writable, and have been written where they are added to.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn packed_rows(rows: &[WideRow], tile: &WideTile, inputs: usize, out: *mut i32, out_stride: usize, add: bool) {
+    let mut rest = rows;
+    while let [first, ..] = rest {
+        // SAFETY: the rows of each block are among these.
+        unsafe {
+            let out = out.add((rows.len() - rest.len()) * out_stride);
+            let done = match rest.len() {
+                6 | 7 | 9.. => packed_block::<6>(first, tile, inputs, out, out_stride, add),
+                4.. => packed_block::<4>(first, tile, inputs, out, out_stride, add),
+                2.. => packed_block::<2>(first, tile, inputs, out, out_stride, add),
+                _ => packed_block::<1>(first, tile, inputs, out, out_stride, add),
+            };
+            rest = &rest[done..];
+        }
+    }
+}
+
+/// M rows × one tile in registers. Returns M.
+///
+/// # Safety
+///
+/// As for [`packed_rows`], for M rows from `rows` on.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn packed_block<const M: usize>(
-    wide: &[[i16; INPUTS]; ROWS],
+    rows: *const WideRow,
+    tile: &WideTile,
     inputs: usize,
-    weight: *const i8,
-    ahead: usize,
     out: *mut i32,
     out_stride: usize,
     add: bool,
-) {
+) -> usize {
     let mut sums = [[_mm256_setzero_si256(); 2]; M];
-    let mut k = 0;
-    while k < inputs {
-        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(k * TILE_CHANNELS + ahead));
-        // Four channels × four inputs in each vector; then eight channels × two inputs, in the order 0 1 4 5 2 3 6 7.
-        // SAFETY: `k + 4 ≤ inputs`, so 64 weights are readable.
-        let [a, b, c, d] = core::array::from_fn(|i| unsafe { i8::widen(weight.add(k * TILE_CHANNELS + 16 * i)) });
-        for (pair, w) in [[even(a, b), even(c, d)], [odd(a, b), odd(c, d)]].into_iter().enumerate() {
+    for (group, pairs) in tile[..inputs / 4].iter().enumerate() {
+        for (pair, weights) in pairs.iter().enumerate() {
+            // SAFETY: the weights of this group have been widened.
+            let weights = weights.map(|half| unsafe { half.assume_init() });
             for row in 0..M {
-                // SAFETY: `k + 4 ≤ inputs`, and a row of `wide` has room for so many.
-                let two = unsafe { wide[row].as_ptr().add(k + 2 * pair).cast::<i32>().read_unaligned() };
+                // SAFETY: of each row this group, a lane of a vector, has been widened.
+                let two = unsafe { rows.add(row).cast::<i32>().add(16 * (group / 8) + 8 * pair + group % 8).read() };
                 let x = _mm256_set1_epi32(two);
                 for half in 0..2 {
-                    sums[row][half] = _mm256_add_epi32(sums[row][half], _mm256_madd_epi16(x, w[half]));
+                    sums[row][half] = _mm256_add_epi32(sums[row][half], _mm256_madd_epi16(x, weights[half]));
                 }
             }
         }
-        k += 4;
     }
     for row in 0..M {
         for half in 0..2 {
-            let sum = _mm256_permute4x64_epi64::<0b11_01_10_00>(sums[row][half]);
             // SAFETY: the row has sixteen elements; loads and stores are unaligned.
             unsafe {
                 let out = out.add(row * out_stride + 8 * half).cast();
                 let before = if add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
-                _mm256_storeu_si256(out, _mm256_add_epi32(before, sum));
+                _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][half]));
             }
         }
     }
+    M
 }
 
-/// The even 32-bit lanes of two vectors, 128 bits by 128 bits.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn even(a: __m256i, b: __m256i) -> __m256i {
-    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-    _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b))
-}
-
-/// The odd ones.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn odd(a: __m256i, b: __m256i) -> __m256i {
-    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-    _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b))
-}
-
-/// How sixteen bytes of a type become sixteen int16.
+/// How bytes of a type become int16.
 trait Widen: Copy + Into<i16> + Into<i32> {
+    /// Sixteen, in order.
+    ///
     /// # Safety
     ///
     /// The CPU has AVX2 and 16 bytes are readable at `at`.
     unsafe fn widen(at: *const Self) -> __m256i;
+
+    /// Of thirty-two, the sixteen with even numbers and the sixteen with odd ones.
+    fn split(bytes: __m256i) -> [__m256i; 2];
 }
 
 impl Widen for i8 {
@@ -203,6 +236,12 @@ impl Widen for i8 {
         // SAFETY: the caller has 16 readable bytes and AVX2; the load is unaligned.
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())) }
     }
+
+    #[inline(always)]
+    fn split(bytes: __m256i) -> [__m256i; 2] {
+        // SAFETY: only functions that have AVX2 have a vector of this kind.
+        unsafe { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)] }
+    }
 }
 
 impl Widen for u8 {
@@ -210,6 +249,12 @@ impl Widen for u8 {
     unsafe fn widen(at: *const u8) -> __m256i {
         // SAFETY: the caller has 16 readable bytes and AVX2; the load is unaligned.
         unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(at.cast())) }
+    }
+
+    #[inline(always)]
+    fn split(bytes: __m256i) -> [__m256i; 2] {
+        // SAFETY: only functions that have AVX2 have a vector of this kind.
+        unsafe { [_mm256_and_si256(bytes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(bytes)] }
     }
 }
 

@@ -1,0 +1,36 @@
+//! QEMU's RISC-V machine `virt`, answering on its UART.
+#![no_std]
+#![no_main]
+
+#[path = "../start.rs"]
+mod start;
+
+use mbert_firmware::counter::Minstret;
+use mbert_firmware::uart::Ns16550;
+use mbert_firmware::{CfiFlash, ConstStaticCell, PUBLIC_KEY, Serving};
+
+static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
+
+/// The second bank of flash, and its size.
+const FLASH: (usize, usize) = (0x2200_0000, 32 << 20);
+
+/// Where `_start` goes.
+#[unsafe(no_mangle)]
+extern "C" fn main() -> ! {
+    // SAFETY: the UART lies at this address, and nobody else uses it.
+    let line = unsafe { Ns16550::line(0x1000_0000) };
+    // SAFETY: the flash lies at this address, and nobody else uses it.
+    let flash: CfiFlash =
+        unsafe { CfiFlash::new(FLASH.0 as *mut u32, FLASH.1) }.expect("the machine has two banks of flash");
+    let serving = Serving {
+        name: "riscv32-virt",
+        workspace: WORKSPACE.take(),
+        counter: &Minstret,
+        line,
+        flash,
+        flash_address: FLASH.0,
+        public_key: PUBLIC_KEY,
+    };
+    // SAFETY: that is where the flash is.
+    unsafe { serving.run() }
+}
