@@ -150,7 +150,7 @@ mod tests {
 
         fn command_at(&mut self, command: u8, offset: u32) {
             self.begin();
-            assert!(command == SECTOR_ERASE && offset % 4096 == 0);
+            assert!(command == SECTOR_ERASE && offset.is_multiple_of(4096));
             self.cells[offset as usize..][..4096].fill(0xFF);
         }
 
