@@ -37,7 +37,7 @@ const BLOCK: usize = 4;
 /// Channels whose words are made at a time.
 const CHANNELS: usize = 16;
 /// Inputs whose words are made at a time, at most.
-const CHUNK: usize = 192;
+const CHUNK: usize = 96;
 /// Inputs that [`multiply`] and [`pack_i8`] have unrolled.
 const STEP: usize = 16;
 /// Inputs that [`row_i8`] has unrolled.
