@@ -14,6 +14,7 @@ use mbert_runtime::pipeline::{MaskAnswer, Pipeline};
 use mbert_runtime::storage::Storage;
 use mbert_runtime::tokenizer::{CleanUp, TokenizerError};
 use mbert_runtime::trace::TraceHash;
+use static_cell::StaticCell;
 
 use crate::counter::InstructionCounter;
 use crate::error::Failure;
@@ -50,9 +51,16 @@ pub struct Room {
     filled: [u32; SHOWN_TOKENS],
 }
 
-impl Default for Room {
-    fn default() -> Self {
-        Self { answers: Default::default(), filled: [0; SHOWN_TOKENS] }
+impl Room {
+    /// The one that stays. What is made on the stack first is gone from there before anything is answered.
+    ///
+    /// # Panics
+    ///
+    /// If it is called twice.
+    #[inline(never)]
+    pub fn lasting() -> &'static mut Self {
+        static ROOM: StaticCell<Room> = StaticCell::new();
+        ROOM.init_with(|| Self { answers: Default::default(), filled: [0; SHOWN_TOKENS] })
     }
 }
 
@@ -169,6 +177,7 @@ fn trace_masked_lm<S: Storage>(
 }
 
 /// The best tokens for each mask, in the words of `mbert fill-mask`.
+#[inline(never)]
 pub fn fill_mask<S: Storage>(runner: &mut Runner<'_, '_, S>, room: &mut Room, text: &str) -> Result<Cost, Failure> {
     let Room { answers, filled } = room;
     let mut positions = [0; MASKS];
@@ -231,6 +240,7 @@ fn print_answers<S: Storage>(
 }
 
 /// Whether the second text follows the first.
+#[inline(never)]
 pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pair: &str) -> Result<Cost, Failure> {
     let ([is_next, is_not_next], cost) = runner.measure(|pipeline, steps| {
         pipeline.encode(text, Some(pair))?;
@@ -251,6 +261,7 @@ pub fn next_sentence<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str, pai
 }
 
 /// The last hidden states, of which the beginning is shown.
+#[inline(never)]
 pub fn features<S: Storage>(runner: &mut Runner<'_, '_, S>, text: &str) -> Result<Cost, Failure> {
     let ((), cost) = runner.measure(|pipeline, steps| {
         pipeline.encode(text, None)?;

@@ -129,8 +129,7 @@ pub fn answer<S: Storage>(
     counter: &'static dyn InstructionCounter,
     bytes_read: Option<&dyn Fn() -> u64>,
 ) -> Result<(), Failure> {
-    static ROOM: StaticCell<Room> = StaticCell::new();
-    let room = ROOM.init_with(Room::default);
+    let room = Room::lasting();
     let kernels = Kernels::native();
     #[cfg(feature = "profile")]
     let workspace_bytes = workspace.len();
