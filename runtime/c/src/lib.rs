@@ -3,6 +3,8 @@
 //! The functions are thin: they check pointers, and turn errors into numbers. All memory is the caller's. No panic can be reached
 //! (`.ci/c-api` looks for the handler in the linked example, and finds none); should one be, a board stops in a loop, where its watchdog
 //! finds it, and a host aborts.
+// These comments become those of the C header, where [CLS] is a token and nothing a link.
+#![allow(rustdoc::broken_intra_doc_links)]
 #![cfg_attr(target_os = "none", no_std)]
 // What C promises is the same for all, and stands at the beginning of the header.
 #![allow(clippy::missing_safety_doc)]

@@ -1,6 +1,6 @@
 //! One sequence on several threads, with the same bits.
 //!
-//! Each thread runs the forward pass for its [`Share`], in memory of its own, and reads the weights for itself. Twice a layer all meet:
+//! Each thread runs the forward pass for its `Share`, in memory of its own, and reads the weights for itself. Twice a layer all meet:
 //! every head needs the int8 rows of all tokens, and the projection behind them the context of all heads. What a thread has for the
 //! others it writes down where they may read it, and each copies what it needs.
 

@@ -1,6 +1,6 @@
 //! `mbert flash`: writes a model to the place where a board reads it.
 //!
-//! The plan decides first: what cannot run is not written. Each way of writing is a [`Flasher`]; `firmware/boards.toml` says which is a
+//! The plan decides first: what cannot run is not written. Each way of writing is a `Flasher`; `firmware/boards.toml` says which is a
 //! board's.
 
 mod image;

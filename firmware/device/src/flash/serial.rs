@@ -26,7 +26,7 @@ pub trait SerialBus {
     /// Sends a command with an address.
     fn command_at(&mut self, command: u8, offset: u32);
 
-    /// Sends a command with an address and bytes, one to [`PAGE_BYTES`] of them.
+    /// Sends a command with an address and bytes, one to `PAGE_BYTES` of them.
     fn write(&mut self, command: u8, offset: u32, bytes: &[u8]);
 
     /// Whether the last command is still at work.
