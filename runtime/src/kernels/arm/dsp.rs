@@ -382,7 +382,7 @@ fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
     let MatmulShape { m, n, k, input_stride, weight_stride, out_stride, .. } = *shape;
     // Rows side by side are one.
     let (rows, columns) = if out_stride == n { (1, m * n) } else { (m, n) };
-    for row in out.chunks_mut(if rows == 1 { columns } else { out_stride.max(1) }).take(rows) {
+    for row in out.chunks_mut(if rows == 1 { columns.max(1) } else { out_stride.max(1) }).take(rows) {
         row.iter_mut().take(columns).for_each(|sum| *sum = 0);
     }
     // Rows of the input stay in scratch from tile to tile where all fit.
