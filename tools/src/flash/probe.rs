@@ -11,6 +11,7 @@ pub struct Probe {
     /// Where the core reads the model.
     pub address: u64,
     /// The firmware's log.
+    #[cfg_attr(not(feature = "probe"), expect(dead_code))]
     pub log: Log,
 }
 
