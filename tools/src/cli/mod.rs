@@ -308,7 +308,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "text")]
     pub ids: Option<PathBuf>,
     /// Exit with 1 if the mean cosine of the last hidden states is lower.
-    #[arg(long, value_name = "COSINE")]
+    #[arg(long, value_name = "COSINE", value_parser = finite)]
     pub min_cosine: Option<f64>,
     /// Print JSON.
     #[arg(long)]
@@ -417,6 +417,11 @@ fn up_to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
         .ok()
         .filter(|count: &NonZeroUsize| count.get() <= MOST)
         .ok_or_else(|| format!("not a number from 1 to {MOST}"))
+}
+
+/// A limit that can be missed: no comparison with what is no number holds.
+fn finite(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "not a number".to_owned())
 }
 
 /// A power of two of at least 64.
