@@ -3,6 +3,7 @@
 // Register blocks are indexed by row and column, as the formula is.
 #![allow(clippy::needless_range_loop)]
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
@@ -73,7 +74,8 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
     unsafe { packed::<false>(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
-/// Some rows and some inputs at a time. Inputs that are not signed lose 128, and 128 times the sum of each channel's weights is given back.
+/// Some rows and some inputs at a time, with two tiles in turn. Inputs that are not signed lose 128, and 128 times the sum of each channel's
+/// weights is given back.
 ///
 /// # Safety
 ///
@@ -83,9 +85,10 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weig
     const UNKNOWN: Inputs = [MaybeUninit::uninit(); INPUTS / 32];
     let mut rows = Rows { magnitudes: [UNKNOWN; ROWS], signs: [UNKNOWN; ROWS], negative: [0; ROWS] };
     let tiles = shape.n / TILE_CHANNELS;
-    let ahead = shape.bytes_to_next_weights(tiles);
     for first_row in (0..shape.m).step_by(ROWS) {
         let count = (shape.m - first_row).min(ROWS);
+        // The first rows ask for the weights that come next, each block for a part of them.
+        let ahead = if first_row == 0 { shape.bytes_to_next_weights(tiles) } else { 0 };
         // Once for no inputs, too: then all sums are 0.
         for first in (0..shape.k.max(1)).step_by(INPUTS) {
             let inputs = (shape.k - first).min(INPUTS);
@@ -96,15 +99,18 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weig
                     take_apart::<SIGNED>(input, inputs, &mut rows, row);
                 }
             }
-            for index in 0..tiles {
-                // SAFETY: the tile, its inputs from `first` on, and its rows from `first_row` on lie inside the shape; `inputs` of them have
-                // been taken apart.
+            for index in (0..tiles).step_by(2) {
+                // SAFETY: the tiles, their inputs from `first` on, and their rows from `first_row` on lie inside the shape; `inputs` of them
+                // have been taken apart.
                 unsafe {
                     let weight = weight.add(index * shape.weight_stride + first * TILE_CHANNELS);
-                    let offset = if SIGNED { [_mm256_setzero_si256(); 2] } else { weight_sums(weight, inputs) };
                     let out = out.add(index * shape.out_tile_stride + first_row * shape.out_stride);
-                    let tile = Tile { weight, inputs, ahead, offset, out, out_stride: shape.out_stride, add: first > 0 };
-                    packed_rows(&rows, count, &tile);
+                    let block = Block { shape, rows: &rows, count, weight, inputs, ahead, out, add: first > 0 };
+                    if index + 1 < tiles {
+                        packed_rows::<SIGNED, 2>(&block);
+                    } else {
+                        packed_rows::<SIGNED, 1>(&block);
+                    }
                 }
             }
         }
@@ -122,23 +128,28 @@ unsafe fn take_apart<const SIGNED: bool>(from: *const u8, inputs: usize, rows: &
     let zero = _mm256_setzero_si256();
     let flip = _mm256_set1_epi8(if SIGNED { 0 } else { i8::MIN });
     let mut negative = zero;
-    let parts = rows.magnitudes[row].iter_mut().zip(&mut rows.signs[row]);
-    for (first, (magnitude, sign)) in (0..inputs).step_by(32).zip(parts) {
-        // SAFETY: as many inputs as are left from `first` on are readable; the loads are unaligned.
-        let bytes = unsafe {
-            if inputs - first >= 32 {
-                _mm256_loadu_si256(from.add(first).cast())
-            } else {
-                let mut last = [if SIGNED { 0 } else { 128 }; 32];
-                from.add(first).copy_to_nonoverlapping(last.as_mut_ptr(), inputs - first);
-                _mm256_loadu_si256(last.as_ptr().cast())
-            }
-        };
+    let mut parts = rows.magnitudes[row].iter_mut().zip(&mut rows.signs[row]);
+    let mut take_apart = |bytes| {
         let bytes = _mm256_xor_si256(bytes, flip);
         let (magnitudes, signs) = (_mm256_abs_epi8(bytes), _mm256_cmpgt_epi8(zero, bytes));
         negative = _mm256_add_epi64(negative, _mm256_sad_epu8(_mm256_and_si256(magnitudes, signs), zero));
-        magnitude.write(magnitudes);
-        sign.write(signs);
+        if let Some((magnitude, sign)) = parts.next() {
+            magnitude.write(magnitudes);
+            sign.write(signs);
+        }
+    };
+    let whole = inputs & !31;
+    for first in (0..whole).step_by(32) {
+        // SAFETY: 32 inputs are readable from `first` on; the load is unaligned.
+        take_apart(unsafe { _mm256_loadu_si256(from.add(first).cast()) });
+    }
+    if whole < inputs {
+        let mut last = [if SIGNED { 0 } else { 128 }; 32];
+        // SAFETY: so many inputs are left, fewer than 32; the load is unaligned.
+        take_apart(unsafe {
+            from.add(whole).copy_to_nonoverlapping(last.as_mut_ptr(), inputs - whole);
+            _mm256_loadu_si256(last.as_ptr().cast())
+        });
     }
     rows.negative[row] = horizontal_sum(negative);
 }
@@ -170,65 +181,82 @@ fn multiply_add(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
     _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// A tile's weights for some inputs, and where the sums go.
-struct Tile {
+/// Some rows and some inputs of one tile, or of two.
+struct Block<'a> {
+    shape: &'a MatmulShape,
+    rows: &'a Rows,
+    /// Rows there are.
+    count: usize,
     weight: *const i8,
+    /// Inputs there are.
     inputs: usize,
-    /// So many bytes on are the weights that come next.
+    /// So many bytes on are the weights that come next; 0 if they have been asked for.
     ahead: usize,
-    /// What is added to the sums of each channel.
-    offset: [__m256i; 2],
     out: *mut i32,
-    out_stride: usize,
     /// Whether there are sums of earlier inputs, to be added to.
     add: bool,
 }
 
-/// The first rows with one tile.
+/// All rows with T tiles.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2; `tile.inputs` is a multiple of 4, at most [`INPUTS`]; so many have been taken apart of so many rows, and are readable of
-/// the tile; as many rows of sixteen elements are writable, and have been written where they are added to.
+/// The CPU has AVX2; `block.inputs` is a multiple of 4, at most [`INPUTS`]; so many have been taken apart of `block.count` rows, and are
+/// readable of T tiles; as many rows of sixteen elements are writable for each, and have been written where they are added to.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn packed_rows(rows: &Rows, count: usize, tile: &Tile) {
+unsafe fn packed_rows<const SIGNED: bool, const T: usize>(block: &Block<'_>) {
+    let mut offsets = [[_mm256_setzero_si256(); 2]; T];
+    if !SIGNED {
+        for tile in 0..T {
+            // SAFETY: the weights of so many inputs are readable in each of the T tiles.
+            offsets[tile] = unsafe { weight_sums(block.weight.add(tile * block.shape.weight_stride), block.inputs) };
+        }
+    }
     let mut row = 0;
-    while row < count {
-        // SAFETY: the rows of each block are among these.
+    while row < block.count {
+        // SAFETY: these rows are among those of the block.
         row += unsafe {
-            match count - row {
-                5 | 9.. => packed_block::<5>(rows, row, tile),
-                4 | 7.. => packed_block::<4>(rows, row, tile),
-                3 | 6 => packed_block::<3>(rows, row, tile),
-                2 => packed_block::<2>(rows, row, tile),
-                _ => packed_block::<1>(rows, row, tile),
+            match block.count - row {
+                1 => packed_block::<1, T>(block, row, &offsets),
+                2 | 4 => packed_block::<2, T>(block, row, &offsets),
+                _ => packed_block::<3, T>(block, row, &offsets),
             }
         };
     }
 }
 
-/// M rows × one tile in registers. Returns M.
+/// M rows × T tiles in registers: with three and two, all are at work, and the weights are operands in memory. Returns M.
 ///
 /// # Safety
 ///
 /// As for [`packed_rows`], for M rows from `first` on.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn packed_block<const M: usize>(rows: &Rows, first: usize, tile: &Tile) -> usize {
+unsafe fn packed_block<const M: usize, const T: usize>(
+    block: &Block<'_>,
+    first: usize,
+    offsets: &[[__m256i; 2]; T],
+) -> usize {
+    let Block { shape, rows, weight, inputs, ahead, .. } = *block;
     let magnitudes = rows.magnitudes.as_ptr().wrapping_add(first).cast::<u8>();
     let signs = rows.signs.as_ptr().wrapping_add(first).cast::<u8>();
-    let mut sums = [[_mm256_setzero_si256(); 2]; M];
+    let mut sums = [[[_mm256_setzero_si256(); 2]; T]; M];
     for row in 0..M {
         let negative = _mm256_set1_epi32(rows.negative[first + row]);
-        sums[row] = tile.offset.map(|offset| _mm256_add_epi32(negative, offset));
+        for tile in 0..T {
+            for half in 0..2 {
+                sums[row][tile][half] = _mm256_add_epi32(offsets[tile][half], negative);
+            }
+        }
     }
-    for k in (0..tile.inputs).step_by(4) {
-        let weight = tile.weight.wrapping_add(TILE_CHANNELS * k);
-        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(tile.ahead));
-        // SAFETY: 64 weights of these four inputs are readable; the loads are unaligned.
-        let weights: [__m256i; 2] =
-            core::array::from_fn(|half| unsafe { _mm256_loadu_si256(weight.add(32 * half).cast()) });
+    // Of the next weights, as large a part as these rows are of all.
+    let next = weight.wrapping_add(ahead + TILE_CHANNELS * inputs * first / block.count);
+    let step = (4 * TILE_CHANNELS * M).div_ceil(block.count);
+    for k in (0..inputs).step_by(4) {
+        for tile in 0..T {
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(tile * shape.weight_stride + k / 4 * step));
+        }
         for row in 0..M {
             // SAFETY: of each row these four inputs have been taken apart.
             let (magnitudes, signs) = unsafe {
@@ -236,22 +264,52 @@ unsafe fn packed_block<const M: usize>(rows: &Rows, first: usize, tile: &Tile) -
                 (magnitudes.add(at).cast::<i32>().read(), signs.add(at).cast::<i32>().read())
             };
             let (magnitudes, signs) = (_mm256_set1_epi32(magnitudes), _mm256_set1_epi32(signs));
-            for half in 0..2 {
-                sums[row][half] = multiply_add(sums[row][half], magnitudes, _mm256_xor_si256(weights[half], signs));
+            for tile in 0..T {
+                for half in 0..2 {
+                    let at = tile * shape.weight_stride + TILE_CHANNELS * k + 32 * half;
+                    // SAFETY: 64 weights of these four inputs are readable in each tile.
+                    let weights = unsafe { exclusive_or(signs, weight.add(at)) };
+                    sums[row][tile][half] = multiply_add(sums[row][tile][half], magnitudes, weights);
+                }
             }
         }
     }
     for row in 0..M {
-        for half in 0..2 {
-            // SAFETY: the row has sixteen elements; loads and stores are unaligned.
-            unsafe {
-                let out = tile.out.add((first + row) * tile.out_stride + 8 * half).cast();
-                let before = if tile.add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
-                _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][half]));
+        for tile in 0..T {
+            for half in 0..2 {
+                // SAFETY: the row has sixteen elements in each tile; loads and stores are unaligned.
+                unsafe {
+                    let at = tile * shape.out_tile_stride + (first + row) * shape.out_stride + 8 * half;
+                    let out = block.out.add(at).cast();
+                    let before = if block.add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
+                    _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][tile][half]));
+                }
             }
         }
     }
     M
+}
+
+/// `signs ^ weights` of 32 weights in memory. The compiler would keep them in registers for the next row, and sums in memory instead.
+///
+/// # Safety
+///
+/// The CPU has AVX2, and 32 bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn exclusive_or(signs: __m256i, weights: *const i8) -> __m256i {
+    let flipped;
+    // SAFETY: the caller's 32 bytes; the load is unaligned.
+    unsafe {
+        asm!(
+            "vpxor {flipped}, {signs}, ymmword ptr [{weights}]",
+            flipped = lateout(ymm_reg) flipped,
+            signs = in(ymm_reg) signs,
+            weights = in(reg) weights,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    flipped
 }
 
 /// How bytes of a type become int16.
@@ -355,7 +413,10 @@ unsafe fn block<T: Widen, const M: usize, const N: usize>(
         }
         // SAFETY: `k + 16 ≤ shape.k`, and each of the M and N rows has `shape.k` readable elements from its start.
         unsafe {
-            let x: [__m256i; M] = core::array::from_fn(|m| T::widen(input.as_ptr().add(m * shape.input_stride + k)));
+            let mut x = [_mm256_setzero_si256(); M];
+            for row in 0..M {
+                x[row] = T::widen(input.as_ptr().add(row * shape.input_stride + k));
+            }
             for column in 0..N {
                 let w = i8::widen(weight.as_ptr().add(column * shape.weight_stride + k));
                 for row in 0..M {
