@@ -184,7 +184,7 @@ impl Client {
                 Ok(Step::Answered) => break Ok(exchange.answer().len()),
                 Ok(Step::Send(frame)) => match port.write_all(frame) {
                     // What was not taken in time is lost, and sent again.
-                    Err(error) if error.kind() != ErrorKind::TimedOut => return Err(port_failed(error)),
+                    Err(error) if !is_timeout(&error) => return Err(port_failed(error)),
                     _ => {}
                 },
                 Ok(Step::Wait { until_ms }) => {

@@ -411,39 +411,47 @@ fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
         let mut channel = 0;
         while channel < n {
             let channels = CHANNELS.min(n - channel);
-            // Whole pairs of rows at once, where `multiply` can widen them or need not.
-            let whole = if channels.is_multiple_of(2) && (stays || widens && k.is_multiple_of(8)) { m / 2 } else { 0 };
-            let sums = first_sum.wrapping_add(channel);
-            let rows = input.first.wrapping_add(begin).cast::<i8>();
-            let products = Products {
-                out: [sums, sums.wrapping_add(out_stride)],
-                input: wide_input,
-                weight: wide_weight,
-                out_end: sums.wrapping_add(channels),
-                absent_groups: GROUPS - groups,
-                row_pairs: whole,
-                out_step: size_of::<i32>() * 2 * out_stride,
-                input_step: if stays { size_of::<Group>() * groups } else { 0 },
-                out_bytes: size_of::<i32>() * channels,
-                eights: if stays { 0 } else { k / 8 },
-                rows: [rows, rows.wrapping_add(input_stride)],
-                rows_step: 2 * input_stride,
-            };
-            // SAFETY: as above; `wide_weight` holds 16 channels, and `n` sums lie in every row of `out`.
-            unsafe {
-                weight.widen(channel, channels, begin, k, wide_weight);
-                if whole > 0 {
-                    multiply(products);
+            // SAFETY: as above; `wide_weight` holds 16 channels.
+            unsafe { weight.widen(channel, channels, begin, k, wide_weight) };
+            // All pairs of rows at once, where `multiply` can widen them or need not.
+            let is_at_once = channels.is_multiple_of(2) && (stays || widens && k.is_multiple_of(8));
+            let mut row = 0;
+            while row < m {
+                let row_pairs = if is_at_once { ((m - row) / 2).max(1) } else { 1 };
+                let rows = (2 * row_pairs).min(m - row);
+                let is_widened = stays || !is_at_once || rows == 1;
+                if is_widened && !stays {
+                    // SAFETY: `fits` has shown that rows of the input have `k` elements behind `begin`; `wide_input` holds two.
+                    unsafe { input.widen(row, rows, begin, k, wide_input) };
                 }
-                if 2 * whole < m {
-                    multiply_rest(&products, [m, channels], out_stride, |row, rows| {
-                        if stays {
-                            return wide_input.add(row / 2 * groups);
-                        }
-                        input.widen(row, rows, begin, k, wide_input);
-                        wide_input
-                    });
+                // A row alone is both of a pair: what is written twice is the same.
+                let next = if rows == 1 { 0 } else { 1 };
+                let sums = first_sum.wrapping_add(row * out_stride + channel);
+                let first = input.first.wrapping_add(row * input_stride + begin).cast::<i8>();
+                let products = Products {
+                    out: [sums, sums.wrapping_add(next * out_stride)],
+                    input: if stays { wide_input.wrapping_add(row / 2 * groups) } else { wide_input },
+                    weight: wide_weight,
+                    out_end: sums.wrapping_add(channels & !1),
+                    absent_groups: GROUPS - groups,
+                    row_pairs,
+                    out_step: size_of::<i32>() * 2 * out_stride,
+                    input_step: if stays { size_of::<Group>() * groups } else { 0 },
+                    out_bytes: size_of::<i32>() * (channels & !1),
+                    eights: if is_widened { 0 } else { k / 8 },
+                    rows: [first, first.wrapping_add(next * input_stride)],
+                    rows_step: 2 * input_stride,
+                };
+                // SAFETY: as above, and `n` sums lie in every row of `out`.
+                unsafe {
+                    if channels > 1 {
+                        multiply(products);
+                    }
+                    if !channels.is_multiple_of(2) {
+                        multiply_channel(products, channels - 1);
+                    }
                 }
+                row += rows;
             }
             channel += CHANNELS;
         }
@@ -451,35 +459,21 @@ fn matmul<T: Widen>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
     }
 }
 
-/// [`multiply`] for the rows that it has not done, of which there may be one or an odd number of channels: through a tile that has room for
-/// what is too much. `input` widens some rows from one on.
+/// [`multiply`] for a channel without another, of one pair of rows: it has a pair of sums in a tile, where the second means nothing.
 ///
 /// # Safety
 ///
-/// As for `multiply`; `[rows, channels]` is what there is.
+/// As for `multiply`; the channel is the one behind an even number of them.
 #[cold]
-unsafe fn multiply_rest(
-    products: &Products,
-    [m, channels]: [usize; 2],
-    out_stride: usize,
-    input: impl Fn(usize, usize) -> *mut Group,
-) {
-    for first in (2 * products.row_pairs..m).step_by(2) {
-        let rows = 2.min(m - first);
-        let mut tile = [[0; CHANNELS]; 2];
-        // SAFETY: the caller's promise; the tile has two rows of 16.
-        unsafe {
-            let out = products.out[0].add(first * out_stride);
-            for (row, tile) in tile.iter_mut().enumerate().take(rows) {
-                out.add(row * out_stride).copy_to_nonoverlapping(tile.as_mut_ptr(), channels);
-            }
-            let [tile_0, tile_1] = tile.each_mut().map(|row| row.as_mut_ptr());
-            let out_end = tile_0.add(channels.next_multiple_of(2));
-            let input = input(first, rows);
-            multiply(Products { out: [tile_0, tile_1], input, out_end, row_pairs: 1, eights: 0, ..*products });
-            for (row, tile) in tile.iter().enumerate().take(rows) {
-                out.add(row * out_stride).copy_from_nonoverlapping(tile.as_ptr(), channels);
-            }
-        }
+#[inline(never)]
+unsafe fn multiply_channel(products: Products, channel: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let out = products.out.map(|row| row.add(channel));
+        let mut tile = out.map(|sum| [*sum, 0]);
+        let [tile_0, tile_1] = tile.each_mut().map(|row| row.as_mut_ptr());
+        let weight = products.weight.add(channel / 2 * (GROUPS - products.absent_groups));
+        multiply(Products { out: [tile_0, tile_1], out_end: tile_0.add(2), weight, ..products });
+        out.iter().zip(tile).for_each(|(&out, [sum, _])| *out = sum);
     }
 }
