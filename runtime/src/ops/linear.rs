@@ -66,7 +66,7 @@ pub struct Linear<S> {
 pub struct TileMemory<'a> {
     /// Sums of one group.
     pub acc: &'a mut [i32],
-    /// Sums of all groups, for [four tiles](TILES_AT_ONCE) of the rows or as many as `acc` has; empty where there is one group.
+    /// Sums of all groups, for `TILES_AT_ONCE` tiles of the rows or as many as `acc` has; empty where there is one group.
     pub groups: &'a mut [i32],
 }
 
@@ -124,7 +124,7 @@ impl<S: Storage> Linear<S> {
     /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds
     /// them, else a few channels at a time, each for every row before the next.
     ///
-    /// Packed kernels take [some tiles at a time](TILES_AT_ONCE): these all come with the first of them, and the others are done then.
+    /// Packed kernels take `TILES_AT_ONCE` tiles at a time: these all come with the first of them, and the others are done then.
     ///
     /// `sink` gets up to [`BLOCK_ROWS`] rows and up to 16 channels at a time.
     ///
