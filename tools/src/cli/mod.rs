@@ -82,7 +82,7 @@ pub struct ModelArgs {
 #[derive(Debug, Args)]
 pub struct ThreadArgs {
     /// Run each sequence on so many threads. The answer is the same.
-    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<256>)]
     pub count: NonZeroUsize,
 }
 
@@ -374,7 +374,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     pub tokens: Vec<usize>,
     /// Run so many sequences together.
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<1024>)]
     pub batch: NonZeroUsize,
     /// Tell where the time goes, stage by stage.
     #[arg(long, conflicts_with = "batch")]
@@ -409,6 +409,14 @@ pub struct SignArgs {
 /// One or more.
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "not a number from 1 on".to_owned())
+}
+
+/// From one to a number that no machine has too little memory for.
+fn up_to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .ok()
+        .filter(|count: &NonZeroUsize| count.get() <= MOST)
+        .ok_or_else(|| format!("not a number from 1 to {MOST}"))
 }
 
 /// A power of two of at least 64.

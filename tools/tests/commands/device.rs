@@ -96,6 +96,12 @@ fn what_a_board_refuses_is_said_as_its_word() {
 
 #[test]
 fn a_port_without_a_board_is_told_from_one_that_is_not_there() {
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp:{}", closing.local_addr().unwrap());
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    for _ in 0..5 {
+        device(&port, &["info"]).refused(&["closed at its other end"]);
+    }
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("tcp:{}", silent.local_addr().unwrap());
     mbert(&["device", "--port", &port, "--timeout", "1", "info"]).refused(&["no answer from the board for 1 s"]);
