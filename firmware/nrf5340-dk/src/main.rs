@@ -9,7 +9,7 @@ use embassy_nrf::buffered_uarte::{BufferedUarte, InterruptHandler};
 use embassy_nrf::qspi::{self, Frequency, Qspi};
 use embassy_nrf::{bind_interrupts, peripherals, uarte};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{ConstStaticCell, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, Serving, unexpected_trap};
 
 mod flash;
 mod line;
@@ -57,7 +57,7 @@ fn main() -> ! {
         line,
         flash: Flash(driver),
         flash_address: flash::ADDRESS,
-        public_key: None,
+        public_key: PUBLIC_KEY,
     };
     // SAFETY: that is where the flash is, and its driver alone changes it.
     unsafe { serving.run() }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use mbert_firmware::counter::InstructionCounter;
-use mbert_firmware::{ConstStaticCell, Serving, StaticCell};
+use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, Serving, StaticCell};
 use rp235x_hal::block::ImageDef;
 use rp235x_hal::clocks::init_clocks_and_plls;
 use rp235x_hal::fugit::RateExtU32;
@@ -33,6 +33,7 @@ impl InstructionCounter for Cycles {
     }
 }
 
+/// Sets clocks, timer and line up, and serves.
 #[entry]
 fn main() -> ! {
     let Some(mut p) = pac::Peripherals::take() else { unreachable!("nobody else takes them") };
@@ -55,7 +56,7 @@ fn main() -> ! {
         line,
         flash: Flash,
         flash_address: flash::ADDRESS,
-        public_key: None,
+        public_key: PUBLIC_KEY,
     };
     // SAFETY: that is where the flash is, and its driver alone changes it.
     unsafe { serving.run() }

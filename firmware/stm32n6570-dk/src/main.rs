@@ -10,7 +10,7 @@ use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
 use embassy_stm32::xspi::{self, ChipSelectHighTime, MemorySize, MemoryType, Xspi};
 use embassy_stm32::{Config, bind_interrupts, peripherals};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{ConstStaticCell, SerialFlash, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, SerialFlash, Serving, unexpected_trap};
 
 mod bus;
 use bus::Bus;
@@ -88,7 +88,7 @@ fn main() -> ! {
         line,
         flash,
         flash_address: FLASH_ADDRESS,
-        public_key: None,
+        public_key: PUBLIC_KEY,
     };
     // SAFETY: that is where the flash is, and its driver alone changes it.
     unsafe { serving.run() }

@@ -1,11 +1,21 @@
-//! Serial lines, with the traits of embedded-io. Nothing is buffered beyond what the hardware does, and no interrupt takes part: whoever
-//! reads waits for the next byte.
+//! Serial lines, with the traits of embedded-io. Nothing is buffered beyond what the hardware does: whoever reads sleeps until the next byte
+//! comes.
 
+#[cfg(target_arch = "arm")]
 mod cmsdk;
+mod interrupt;
+#[cfg(target_arch = "riscv32")]
 mod ns16550;
+#[cfg(target_arch = "aarch64")]
+mod pl011;
 
+#[cfg(target_arch = "arm")]
 pub use cmsdk::Cmsdk;
+pub use interrupt::Interrupt;
+#[cfg(target_arch = "riscv32")]
 pub use ns16550::Ns16550;
+#[cfg(target_arch = "aarch64")]
+pub use pl011::Pl011;
 
 use core::convert::Infallible;
 
@@ -17,6 +27,8 @@ pub trait Registers {
     fn has_byte(&self) -> bool;
     /// Takes it.
     fn take(&self) -> u8;
+    /// Sleeps until a byte comes, or for a shorter time.
+    fn sleep(&self);
     /// Whether a byte can be given.
     fn has_room(&self) -> bool;
     /// Gives it.
@@ -38,24 +50,12 @@ impl<R> ErrorType for Uart<R> {
     type Error = Infallible;
 }
 
-/// Rounds of the longest pause: at 25 MHz still less than a byte takes at 115,200 bits a second.
-const LONGEST_PAUSE: u32 = 512;
-
-/// Waits until something is so. It asks more and more seldom: an emulator comes to nothing else while its registers are read.
-fn wait_until(is_so: impl Fn() -> bool) {
-    let mut pause = 1;
-    while !is_so() {
-        (0..pause).for_each(|round| _ = core::hint::black_box(round));
-        pause = (2 * pause).min(LONGEST_PAUSE);
-    }
-}
-
 impl<R: Registers> Read for Uart<R> {
     /// Waits for a byte, and takes those that are there then.
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
         let mut count = 0;
-        if !bytes.is_empty() {
-            wait_until(|| self.0.has_byte());
+        while !bytes.is_empty() && !self.0.has_byte() {
+            self.0.sleep();
         }
         while count < bytes.len() && self.0.has_byte() {
             bytes[count] = self.0.take();
@@ -74,14 +74,14 @@ impl<R: Registers> ReadReady for Uart<R> {
 impl<R: Registers> Write for Uart<R> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
         for &byte in bytes {
-            wait_until(|| self.0.has_room());
+            while !self.0.has_room() {}
             self.0.give(byte);
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> Result<(), Infallible> {
-        wait_until(|| self.0.has_room());
+        while !self.0.has_room() {}
         Ok(())
     }
 }

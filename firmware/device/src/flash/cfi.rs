@@ -29,14 +29,14 @@ const FAILED: u32 = both(0x3A);
 const PATIENCE: u32 = 1 << 26;
 
 const WORD_BYTES: usize = 4;
-/// What the smallest write buffers of two chips hold.
-const BUFFER_WORDS: usize = 16;
 
 /// Two chips with erase blocks of `ERASE` bytes in all.
 #[derive(Debug)]
 pub struct CfiFlash<const ERASE: usize = { 256 << 10 }> {
     start: *mut u32,
     bytes: usize,
+    /// Words that are programmed at once, an aligned part of the flash.
+    buffer_words: usize,
 }
 
 /// Why the chips did not do what they were told.
@@ -79,14 +79,20 @@ impl<const ERASE: usize> CfiFlash<ERASE> {
     /// The range is mapped to the chips or to nothing that a read or a write harms, and nothing else gives them commands. Who keeps a slice
     /// of a part of it must not erase or program that part, nor read it while this flash works.
     pub unsafe fn new(start: *mut u32, bytes: usize) -> Result<Self, CfiError> {
-        let mut flash = Self { start, bytes };
+        let mut flash = Self { start, bytes, buffer_words: 1 };
         flash.command(0x55, QUERY);
         let name = [0x10, 0x11, 0x12].map(|word| flash.word(word));
         let log2_bytes = flash.word(0x27);
+        // Of one chip: QEMU's take no more together.
+        let log2_buffer_bytes = flash.word(0x2A) & 0xF;
         flash.command(0, READ_ARRAY);
         let expected = b"QRY".map(|letter| both(letter.into()));
         let log2_expected = both((bytes / 2).ilog2() as u16);
-        if name == expected && log2_bytes == log2_expected { Ok(flash) } else { Err(CfiError::Absent) }
+        if name != expected || log2_bytes != log2_expected {
+            return Err(CfiError::Absent);
+        }
+        flash.buffer_words = ((1 << log2_buffer_bytes) / WORD_BYTES).max(1);
+        Ok(flash)
     }
 
     /// Reads a word, or what the chips say in its place.
@@ -171,7 +177,7 @@ impl<const ERASE: usize> NorFlash for CfiFlash<ERASE> {
         let (mut words, _) = bytes.as_chunks::<WORD_BYTES>();
         while !words.is_empty() {
             // A buffer is for one aligned part.
-            let count = words.len().min(BUFFER_WORDS - index % BUFFER_WORDS);
+            let count = words.len().min(self.buffer_words - index % self.buffer_words);
             let (buffer, rest) = words.split_at(count);
             self.operate(index, |chips| {
                 chips.command(index, FILL_BUFFER);

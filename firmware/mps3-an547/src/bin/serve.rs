@@ -4,7 +4,7 @@
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::FpgaIo;
-use mbert_firmware::uart::Cmsdk;
+use mbert_firmware::uart::{Cmsdk, Interrupt};
 use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, RamNor, Serving, unexpected_trap};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
@@ -16,8 +16,8 @@ const FLASH: (usize, usize) = (0x6000_0000, 512 << 20);
 
 #[entry]
 fn main() -> ! {
-    // SAFETY: UART0 lies at this address, and nobody else uses it.
-    let line = unsafe { Cmsdk::line(0x5930_3000, 25_000_000, 115_200) };
+    // SAFETY: UART0 lies at this address, and nobody else uses it, nor an interrupt.
+    let line = unsafe { Cmsdk::line(0x5930_3000, Interrupt::new(33), 25_000_000, 115_200) };
     // SAFETY: the DDR4, which nobody else uses.
     let flash = unsafe { RamNor::<4, 4096>::new(FLASH.0 as *mut u8, FLASH.1) };
     let serving = Serving {
