@@ -51,7 +51,7 @@ pub fn activate(delta: Option<&[i16; 257]>, x: i32) -> i32 {
 
 /// A tile `[rows][16]` through the activation, to the int16 unit of what reads it:
 /// `out[r · stride + c] = rmh(activate(value[r][c]) · 2⁸, multiplier[c])`, saturated, where the values are what
-/// [`requantize`](super::requantize::requantize) makes of the tile, for the first `channels` channels of every row that `out` begins.
+/// [`requantize`] makes of the tile, for the first `channels` channels of every row that `out` begins.
 /// What the tile is then means nothing.
 pub fn activate_tile(
     delta: Option<&[i16; 257]>,

@@ -86,7 +86,7 @@ impl Suite<'_> {
 
         // Any sums, of which most leave int16; and values near it, which are known.
         let bias = self.per_channel(Values::Magnitudes);
-        let multiplier = self.per_channel(if shift % 3 == 0 { values } else { Values::Magnitudes });
+        let multiplier = self.per_channel(if shift.is_multiple_of(3) { values } else { Values::Magnitudes });
         let output_shift = -((self.next() % 40) as i32) + 8;
         let any = Source { sums, scales, shifts, bias, multiplier, accumulator_shift: shift, output_shift };
         self.sinks(rest, &any, case)?;

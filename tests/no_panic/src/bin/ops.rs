@@ -20,7 +20,7 @@ pub extern "C" fn _start() {
 
     let delta = delta_table(*any::<HiddenAct>());
     let requantizer = Requantizer {
-        scales: any::<bool>().then(some),
+        scales: any::<bool>().then(|| &*some()),
         accumulator_shift: *any(),
         shifts: some(),
         output_shift: *any(),
