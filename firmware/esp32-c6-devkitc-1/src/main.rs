@@ -38,9 +38,7 @@ fn main() -> ! {
         counter: &Cycles,
         line,
         flash: Flash::new(p.FLASH),
-        flash_address: flash::ADDRESS,
-        public_key: None,
     };
-    // SAFETY: that is where the flash is mapped, and its driver alone changes it.
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }

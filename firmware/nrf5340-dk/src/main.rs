@@ -50,16 +50,9 @@ fn main() -> ! {
         RECEIVED.take(),
         TO_SEND.take(),
     ));
-    let serving = Serving {
-        name: "nrf5340-dk",
-        workspace: WORKSPACE.take(),
-        counter: &COUNTER,
-        line,
-        flash: Flash(driver),
-        flash_address: flash::ADDRESS,
-        public_key: None,
-    };
-    // SAFETY: that is where the flash is, and its driver alone changes it.
+    let serving =
+        Serving { name: "nrf5340-dk", workspace: WORKSPACE.take(), counter: &COUNTER, line, flash: Flash(driver) };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }
 
