@@ -1,4 +1,4 @@
-//! Chooses the script of the memory, which the start-up code of the core includes by the name of memory.x: both kinds of core have the same
+//! Chooses the script of the memory, which the start-up code of the core looks for by the name of memory.x: both kinds of core have the same
 //! memory, and tell the boot ROM of it in their own way.
 
 use std::path::PathBuf;
@@ -10,10 +10,12 @@ fn main() -> std::io::Result<()> {
     std::fs::copy(script, out.join("memory.x"))?;
     println!("cargo::rerun-if-changed={script}");
     println!("cargo::rustc-link-search={}", out.display());
+    if script == "riscv.x" {
+        // Its link.x does not include the memory, which its first line asks for, nor the chip's interrupts.
+        println!("cargo::rustc-link-arg=-Tmemory.x");
+        println!("cargo::rustc-link-arg=-Tdevice.x");
+    }
     println!("cargo::rustc-link-arg=-Tlink.x");
     println!("cargo::rustc-link-arg=-Tdefmt.x");
-    if script == "riscv.x" {
-        println!("cargo::rustc-link-arg=-Tmemory.x");
-    }
     Ok(())
 }

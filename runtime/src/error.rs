@@ -145,7 +145,7 @@ impl fmt::Display for FormatError {
             }
             Self::WrongLength { header_bytes, found_bytes } => write!(
                 f,
-                "the header says {header_bytes} bytes, but there are {found_bytes}: the copy is incomplete, copy it again"
+                "the header says {header_bytes} bytes, but there are {found_bytes}: the copy is not whole, copy it again"
             ),
             Self::DamagedHeader => {
                 write!(f, "header or section table is damaged (SHA-256 differs): copy or convert the model again")

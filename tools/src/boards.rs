@@ -5,10 +5,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use mbert_runtime::format::layout::WeightLayout;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::cli::BoardsArgs;
+use crate::cli::boards::BoardsArgs;
 use crate::flash::Way;
 use crate::inspect::grouped;
 use crate::plan::Subject;
@@ -34,10 +36,27 @@ pub struct Boards {
 pub struct Core {
     /// As its maker writes it.
     pub title: String,
+    /// The packing that its kernels read, beside row-major weights.
+    #[serde(default, deserialize_with = "layout")]
+    pub layout: WeightLayout,
     /// What times are told by: 1 where nobody has timed a board.
     pub cycles_per_instruction: f64,
     /// Measured on a board, whose firmware stands for every other of this core.
     pub measured: Measured,
+}
+
+impl Core {
+    /// Whether its kernels read weights in this layout.
+    pub fn reads(&self, layout: WeightLayout) -> bool {
+        layout == WeightLayout::RowMajor || layout == self.layout
+    }
+}
+
+/// A layout by its name.
+fn layout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<WeightLayout, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let named = WeightLayout::ALL.into_iter().find(|layout| layout.name() == name);
+    named.ok_or_else(|| D::Error::custom(format!("no layout is named {name}")))
 }
 
 /// What was measured on a board.

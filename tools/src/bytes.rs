@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 
 /// Bytes that stay where they are.
@@ -26,6 +26,7 @@ impl Bytes {
     /// If it cannot be opened or mapped.
     pub fn map(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        ensure!(!file.metadata()?.is_dir(), "{} is a directory: name a file", path.display());
         // SAFETY: the map is only read, and as bytes, for which every value is valid. Should another program cut the file
         // meanwhile, the system ends this process, as with every memory-mapped file; nothing is written through the map.
         let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {}", path.display()))?;

@@ -3,13 +3,14 @@
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use mbert::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = run(&Cli::parse().command, &mut out).and_then(|code| Ok(out.flush().map(|()| code)?));
+    let result = run(&Cli::parse().command, &mut out)
+        .and_then(|code| out.flush().map(|()| code).context("cannot write to standard output"));
     match result {
         Ok(code) => code,
         // Whoever read our output has seen enough, as `head` does.

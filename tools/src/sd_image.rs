@@ -13,7 +13,7 @@ use fscommon::StreamSlice;
 use mbert_runtime::format::layout::WeightLayout;
 
 use crate::atomic_file::write_atomically;
-use crate::cli::SdImageArgs;
+use crate::cli::boards::SdImageArgs;
 use crate::model_file::ModelFile;
 
 /// What boards look for in the root folder.

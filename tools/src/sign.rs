@@ -34,7 +34,9 @@ pub fn keygen(args: &KeygenArgs, out: &mut impl Write) -> Result<ExitCode> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).context("the key cannot be encoded")?;
     write_secret(private, |file| file.write_all(pem.as_bytes()))?;
     let pem = key.verifying_key().to_public_key_pem(LineEnding::LF).context("the key cannot be encoded")?;
-    write_atomically(&public, |file| file.write_all(pem.as_bytes()))?;
+    // Both, or neither: half a pair would be in the way of the next.
+    write_atomically(&public, |file| file.write_all(pem.as_bytes()))
+        .inspect_err(|_| drop(std::fs::remove_file(private)))?;
     writeln!(out, "private key  {}: keep it where models are signed, and nowhere else", private.display())?;
     writeln!(out, "public key   {}: build it into the firmware", public.display())?;
     writeln!(out, "fingerprint  {}", hex(key.verifying_key().as_bytes()))?;
@@ -54,9 +56,7 @@ pub fn sign(args: &SignArgs, out: &mut impl Write) -> Result<ExitCode> {
             return Err(anyhow!("a built-in model has no file to be written back to: say where with --output"));
         }
     };
-    let pem =
-        std::fs::read_to_string(&args.key).with_context(|| format!("cannot read the key {}", args.key.display()))?;
-    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
+    let key = SigningKey::from_pkcs8_pem(&read_pem(&args.key)?).map_err(|_| {
         anyhow!("{} is no private ed25519 key in PEM form: take what mbert keygen has written", args.key.display())
     })?;
     let file = ModelFile::named(&args.model, WeightLayout::RowMajor)?;
@@ -94,11 +94,16 @@ pub fn signed(blob: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
 ///
 /// If it cannot be read, or is no such key.
 pub fn read_public_key(path: &Path) -> Result<[u8; 32]> {
-    let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
-    let key = VerifyingKey::from_public_key_pem(&pem).map_err(|_| {
+    let key = VerifyingKey::from_public_key_pem(&read_pem(path)?).map_err(|_| {
         anyhow!("{} is no public ed25519 key in PEM form: take the .pub of mbert keygen", path.display())
     })?;
     Ok(key.to_bytes())
+}
+
+/// What may be a key in PEM form. Bytes that are no text are none, but that is for who looks for the key to tell.
+fn read_pem(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Where the public key of a private one is written.

@@ -33,6 +33,7 @@ impl InstructionCounter for Cycles {
     }
 }
 
+/// Sets clocks, timer and line up, and serves.
 #[entry]
 fn main() -> ! {
     let Some(mut p) = pac::Peripherals::take() else { unreachable!("nobody else takes them") };

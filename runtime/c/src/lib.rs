@@ -243,13 +243,18 @@ pub unsafe extern "C" fn mbert_tokenize(
             // SAFETY: the caller's promise.
             false => Some(unsafe { pointers::text(pair, pair_bytes) }?),
         };
-        let mut encoding = Encoding::new(ids);
-        let (found, result) = match model.tokenizer().encode(text, pair, Truncation::DoNotTruncate, &mut encoding) {
+        let (tokenizer, mut encoding) = (model.tokenizer(), Encoding::new(ids));
+        let (found, result) = match tokenizer.encode(text, pair, Truncation::DoNotTruncate, &mut encoding) {
             Ok(_) => (encoding.len(), Ok(())),
-            Err(
-                TokenizerError::TooManyTokens { needed_tokens, .. }
-                | TokenizerError::NoRoomForSpecialTokens { needed_tokens, .. },
-            ) => (needed_tokens, Err(MbertStatus::BufferTooSmall)),
+            Err(TokenizerError::TooManyTokens { needed_tokens, .. }) => {
+                (needed_tokens, Err(MbertStatus::BufferTooSmall))
+            }
+            // Then the others have not been counted.
+            Err(TokenizerError::NoRoomForSpecialTokens { mut needed_tokens, .. }) => {
+                tokenizer.tokens(text, |_| needed_tokens += 1)?;
+                tokenizer.tokens(pair.unwrap_or_default(), |_| needed_tokens += 1)?;
+                (needed_tokens, Err(MbertStatus::BufferTooSmall))
+            }
             Err(error) => return Err(error.into()),
         };
         // SAFETY: the caller's promise.

@@ -111,9 +111,10 @@ impl<S: Storage> Forward<'_, S> {
             shifts: rows.shifts,
             group_size: GROUP_SIZE,
         };
-        // Behind the activations there is room for the sums, because the last group was int16 first.
+        // Behind the activations there is room for the sums of four tiles, because the last group was int16 first.
         let skip = free.as_ptr().align_offset(align_of::<i32>());
-        let groups = bytemuck::try_cast_slice_mut(part_mut(free, skip, 4 * rows.acc.len())).unwrap_or_default();
+        let bytes = free.len().saturating_sub(skip) & !(size_of::<i32>() - 1);
+        let groups = bytemuck::try_cast_slice_mut(part_mut(free, skip, bytes)).unwrap_or_default();
         let memory = &mut TileMemory { acc: rows.acc, groups };
         add_tile(kernels, &linear, &input, index, memory, residual, constants.output_sum_shift)
     }

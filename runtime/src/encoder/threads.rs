@@ -157,7 +157,8 @@ impl Threads {
             let finished = forwards.into_iter().zip(numbers);
             finished.map(|(forward, number)| forward.finish(&mut ()).map(|encoded| take(number, encoded))).collect()
         };
-        let count = self.count.get();
+        // Each has one at least.
+        let count = self.count.get().min(sequences.len()).max(1);
         let begin = |index: usize| sequences.len() * index / count;
         let run = &run;
         std::thread::scope(|scope| {

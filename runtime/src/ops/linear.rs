@@ -12,7 +12,7 @@
 use super::fixed_point::normalizing_shift;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
-use crate::kernels::{Kernels, MatmulShape, PACKS, PAIRS, PerChannel};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel, SUMS_ON_STACK, TILES_AT_ONCE};
 use crate::storage::{Storage, Unreadable};
 
 /// Rows that are multiplied by one tile of weights at a time, at most.
@@ -66,7 +66,7 @@ pub struct Linear<S> {
 pub struct TileMemory<'a> {
     /// Sums of one group.
     pub acc: &'a mut [i32],
-    /// Sums of all groups; empty where there is one.
+    /// Sums of all groups, for `TILES_AT_ONCE` tiles of the rows or as many as `acc` has; empty where there is one group.
     pub groups: &'a mut [i32],
 }
 
@@ -124,7 +124,7 @@ impl<S: Storage> Linear<S> {
     /// Computes one tile of output channels of every row. Its weights are read once: all at a time where the storage's window holds
     /// them, else a few channels at a time, each for every row before the next.
     ///
-    /// Packed kernels take two tiles at a time, with which a row is loaded once for both: tile 0 comes with tile 1, and tile 1 is done then.
+    /// Packed kernels take `TILES_AT_ONCE` tiles at a time: these all come with the first of them, and the others are done then.
     ///
     /// `sink` gets up to [`BLOCK_ROWS`] rows and up to 16 channels at a time.
     ///
@@ -184,7 +184,7 @@ impl<S: Storage> Linear<S> {
         Ok(())
     }
 
-    /// Two whole tiles, or the last alone; nothing for the second of two.
+    /// Some whole tiles, or the last that are left; nothing for one that came with an earlier one.
     // Not where row-major tiles are: their stack is scarcer.
     #[inline(never)]
     fn packed_tiles(
@@ -195,25 +195,27 @@ impl<S: Storage> Linear<S> {
         memory: &mut TileMemory<'_>,
         sink: &mut dyn FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
+        let mut sums = [0; SUMS_ON_STACK];
+        let acc = if SUMS_ON_STACK > 0 { &mut sums } else { &mut *memory.acc };
+        let mut memory = TileMemory { acc, groups: memory.groups };
         let (first, second) = (self.tiles.tile(part, index), self.tiles.tile(part, index + 1));
-        // One row has room for one tile, and not every window for two.
-        let stride = (second.weights - first.weights) as usize;
-        let bytes = first.channels * self.tiles.inputs;
-        let in_pairs = PAIRS && memory.acc.len() > TILE_CHANNELS && self.blob.window_bytes() >= stride + bytes;
-        if in_pairs && !index.is_multiple_of(2) {
+        let (stride, bytes) = ((second.weights - first.weights) as usize, first.channels * self.tiles.inputs);
+        // One row may have room for one tile, and a window for fewer than would be taken.
+        let in_window = 1 + self.blob.window_bytes().saturating_sub(bytes) / stride.max(1);
+        let at_once = TILES_AT_ONCE.min(memory.acc.len() / TILE_CHANNELS).min(in_window).max(1);
+        if !index.is_multiple_of(at_once) {
             return Ok(());
         }
-        let with_second = in_pairs && second.channels > 0;
-        let (tiles, bytes) = if with_second { (2, stride + bytes) } else { (1, bytes) };
-        let mut parameters = [Parameters::NONE; if PAIRS { 2 } else { 1 }];
-        for (parameters, tile) in parameters.iter_mut().zip([first, second]).take(tiles) {
-            self.read_parameters(&tile, parameters)?;
+        let tiles = at_once.min(self.tiles.count() - index);
+        let mut parameters = [Parameters::NONE; TILES_AT_ONCE];
+        for (number, parameters) in parameters.iter_mut().enumerate().take(tiles) {
+            self.read_parameters(&self.tiles.tile(part, index + number), parameters)?;
         }
         let parameters = parameters.get(..tiles).unwrap_or_default();
-        self.blob.view(first.weights, bytes, |weights| {
+        self.blob.view(first.weights, (tiles - 1) * stride + bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
             let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
-            self.channels(kernels, input, &of, parameters, memory, &mut |row, number, tile, multiplier| {
+            self.channels(kernels, input, &of, parameters, &mut memory, &mut |row, number, tile, multiplier| {
                 let channel = tile_channel(index + number);
                 sink(Outputs { row, channel, channels: TILE_CHANNELS, tile, multiplier });
             });

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use mbert_device::protocol::messages::{Answer, Bench, Request};
+use serde_json::json;
 
 use super::client::Client;
 use crate::inspect::grouped;
@@ -20,11 +21,13 @@ pub fn run(client: &mut Client, tokens: u16, as_json: bool, out: &mut impl Write
         _ => None,
     })?;
     if as_json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&bench)?)?;
+        let object = json!({ "kernels": client.hello()?.kernels, "rows": [bench] });
+        writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Bench { tokens, passes, workspace_bytes, stack_bytes, .. } = bench;
-    writeln!(out, "{tokens} tokens in {passes} passes, instructions where the board counts those, else ticks")?;
+    let passes = if passes == 1 { "one pass".to_owned() } else { format!("{passes} passes") };
+    writeln!(out, "{tokens} tokens in {passes}, instructions where the board counts those, else ticks")?;
     let rows = [
         ("encoder", Some(bench.encoder_instructions)),
         ("masked LM, one mask", bench.masked_lm_instructions),

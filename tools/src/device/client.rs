@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::ProgressBar;
 use mbert_device::protocol::frame::{Decoder, FRAME_BYTES};
 use mbert_device::protocol::link::host::{Exchange, Step, Timing};
@@ -43,7 +43,7 @@ pub struct Repeated {
 
 /// The board's answer is none that this request can have.
 pub fn unexpected(answer: &Answer<'_>) -> anyhow::Error {
-    anyhow::anyhow!("the board answers something else than was asked: {answer:?}")
+    anyhow!("the board answers something else than was asked: {answer:?}")
 }
 
 impl Client {
@@ -79,7 +79,7 @@ impl Client {
     /// As [`open`](Self::open).
     pub fn reopen(&mut self) -> Result<()> {
         // Whatever the board has heard before, a zero ends it.
-        self.port.write_all(&[0]).context("the port of this computer failed")?;
+        self.port.write_all(&[0]).map_err(port_failed)?;
         self.session = RandomState::new().hash_one(self.started) as u32;
         self.number = 0;
         self.exchange(&Request::Hello)?;
@@ -184,7 +184,7 @@ impl Client {
                 Ok(Step::Answered) => break Ok(exchange.answer().len()),
                 Ok(Step::Send(frame)) => match port.write_all(frame) {
                     // What was not taken in time is lost, and sent again.
-                    Err(error) if error.kind() != ErrorKind::TimedOut => return Err(port_failed(error)),
+                    Err(error) if !is_timeout(&error) => return Err(port_failed(error)),
                     _ => {}
                 },
                 Ok(Step::Wait { until_ms }) => {
@@ -193,9 +193,7 @@ impl Client {
                     port.set_timeout(Duration::from_millis(until_ms.saturating_sub(now).max(1)))
                         .map_err(port_failed)?;
                     let count = match port.read(&mut bytes) {
-                        Ok(0) => {
-                            bail!("the port was closed at its other end: is the board, or the emulator, still on?")
-                        }
+                        Ok(0) => return Err(port_failed(ErrorKind::ConnectionReset.into())),
                         Ok(count) => count,
                         Err(error) if is_timeout(&error) => 0,
                         Err(error) => return Err(port_failed(error)),
@@ -228,5 +226,12 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 fn port_failed(error: io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context("the port of this computer failed")
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    match error.kind() {
+        // Without the error: one of a pipe would pass for that of a reader of our output, who has seen enough.
+        BrokenPipe | ConnectionAborted | ConnectionReset => {
+            anyhow!("the port was closed at its other end: is the board, or the emulator, still on?")
+        }
+        _ => anyhow::Error::new(error).context("the port of this computer failed"),
+    }
 }

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mbert_device::protocol::messages::{Answer, Request};
 
 use super::client::Client;
-use crate::cli::{DeviceFeaturesArgs, Pool};
+use crate::cli::Pool;
+use crate::cli::device::DeviceFeaturesArgs;
 use crate::features::mean;
 use crate::golden::OutputFile;
 use crate::inspect::hex;
@@ -44,6 +45,7 @@ pub fn run(client: &mut Client, args: &DeviceFeaturesArgs, out: &mut impl Write)
             Pool::Pooler => output.insert_f32(format!("{number}.pooler_output"), &[columns], &values),
         }
         let ids = super::tokenize::tokenize(client, text)?.into_ids();
+        ensure!(ids.len() == tokens, "the board has told {tokens} hidden states, but {} tokens", ids.len());
         output.insert_i32(format!("{number}.input_ids"), &[tokens], &ids);
         output.insert_i32(format!("{number}.token_type_ids"), &[tokens], &vec![0; tokens]);
         if let Some(trace) = trace {
@@ -72,6 +74,12 @@ pub fn ask(client: &mut Client, text: &str, pooled: bool, trace: bool) -> Result
     };
     let request = Request::Features { text, pooled, trace };
     let ((tokens, columns, fraction_bits, trace), values) = client.ask_for_all(&request, head, read)?;
+    let rows = if pooled { 1 } else { usize::from(tokens) };
+    ensure!(
+        rows > 0 && columns > 0 && values.len() == rows * usize::from(columns),
+        "the board has told {} values, not {rows} rows of {columns}",
+        values.len()
+    );
     // A power of two times int16: exact.
     let step = libm::ldexp(1.0, -i32::from(fraction_bits)) as f32;
     let values = values.into_iter().map(|value| f32::from(value) * step).collect();

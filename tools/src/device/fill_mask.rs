@@ -7,7 +7,7 @@ use anyhow::Result;
 use mbert_device::protocol::messages::{Answer as Reply, MaskItem, Request, items};
 
 use super::client::Client;
-use crate::cli::DeviceFillMaskArgs;
+use crate::cli::device::DeviceFillMaskArgs;
 use crate::fill_mask::{Answer, print, probability};
 use crate::inspect::hex;
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mbert_device::protocol::link::host::Timing;
 
-use crate::cli::{DeviceArgs, DeviceCommand};
+use crate::cli::device::{DeviceArgs, DeviceCommand};
 use client::Client;
 
 /// Runs the command.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use mbert_device::protocol::messages::{Answer, Request};
 
 use super::client::Client;
-use crate::cli::DeviceNextSentenceArgs;
+use crate::cli::device::DeviceNextSentenceArgs;
 use crate::inspect::hex;
 use crate::next_sentence::print;
 

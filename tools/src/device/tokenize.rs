@@ -8,7 +8,7 @@ use mbert_device::protocol::messages::{Answer, Request, TokenItem, items};
 
 use super::client::Client;
 use super::features;
-use crate::cli::DeviceTokenizeArgs;
+use crate::cli::device::DeviceTokenizeArgs;
 use crate::tokenize::{Line, each_line};
 
 /// Runs the command.

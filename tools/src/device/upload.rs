@@ -104,7 +104,7 @@ fn check(hello: &Hello<'_>, offer: &Offer, model: &Model<&[u8]>) -> Result<()> {
     );
     ensure!(
         offer.rollback_counter >= store.min_rollback_counter,
-        "the model's rollback counter is {}, but the board takes no lower than {}",
+        "the model's rollback counter is {}, but the board takes no lower than {}: convert it with a higher --rollback-counter",
         offer.rollback_counter,
         store.min_rollback_counter
     );
@@ -115,7 +115,7 @@ fn check(hello: &Hello<'_>, offer: &Offer, model: &Model<&[u8]>) -> Result<()> {
     let needed = longest_case(model)?;
     ensure!(
         fits >= needed,
-        "the board's workspace of {} bytes has room for {fits} tokens of this model, but its self-test has {needed}",
+        "the board's workspace of {} bytes has room for {fits} tokens of this model, but its self-test has {needed}: take a smaller model",
         grouped(hello.workspace_bytes.into())
     );
     Ok(())

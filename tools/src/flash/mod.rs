@@ -14,11 +14,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use mbert_runtime::format::layout::WeightLayout;
 use serde::Deserialize;
 
 use crate::boards::{Board, Boards};
-use crate::cli::FlashArgs;
+use crate::cli::boards::FlashArgs;
 use crate::inspect::grouped;
 use crate::model_file::ModelFile;
 use crate::plan::Subject;
@@ -46,6 +45,8 @@ pub enum Way {
         address: u32,
         /// Which chips are to take it.
         family: u32,
+        /// The firmware's log.
+        log: Log,
     },
     /// The program espflash.
     Espflash {
@@ -53,6 +54,8 @@ pub enum Way {
         chip: String,
         /// Where the model begins in the flash.
         offset: u32,
+        /// The firmware's log.
+        log: Log,
     },
     /// A debugger.
     Probe {
@@ -60,7 +63,27 @@ pub enum Way {
         chip: String,
         /// Where the core reads the model.
         address: u64,
+        /// The firmware's log.
+        log: Log,
     },
+}
+
+/// Where a firmware with two slots for models writes down which of them is in use: behind both. It is erased with every model that is
+/// written to the first, or the board would go on with what was uploaded to the second.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// From the beginning of the first slot.
+    pub offset: u32,
+    /// Its length.
+    pub bytes: u32,
+}
+
+impl Log {
+    /// What is written there.
+    fn erased(self) -> Vec<u8> {
+        vec![0xff; self.bytes as usize]
+    }
 }
 
 /// A way to write a model to one board.
@@ -87,7 +110,7 @@ pub fn run(args: &FlashArgs, out: &mut impl Write) -> Result<ExitCode> {
     let subject = Subject::read(name.clone())?;
     fit(&subject, board, core, Request::default())
         .with_context(|| format!("{} does not fit {}", subject.name, board.name))?;
-    let file = ModelFile::named(&name, WeightLayout::RowMajor).context("only a converted model can be flashed")?;
+    let file = ModelFile::named(&name, core.layout).context("only a converted model can be flashed")?;
     let mut flasher = flasher(board, args)?;
     flash(flasher.as_mut(), file.bytes(), out)?;
     Ok(ExitCode::SUCCESS)
@@ -112,9 +135,11 @@ fn flasher(board: &Board, args: &FlashArgs) -> Result<Box<dyn Flasher>> {
             Box::new(image::Image { path: output()?, file_bytes, offset, flash_bytes })
         }
         Way::SdCard => Box::new(sd_card::SdCard { path: output()? }),
-        Way::Uf2 { address, family } => Box::new(uf2::Uf2 { path: output()?, address, family }),
-        Way::Espflash { chip, offset } => Box::new(espflash::Espflash { chip, offset, port: args.port.clone() }),
-        Way::Probe { chip, address } => Box::new(probe::Probe { chip, address }),
+        Way::Uf2 { address, family, log } => Box::new(uf2::Uf2 { path: output()?, address, family, log }),
+        Way::Espflash { chip, offset, log } => {
+            Box::new(espflash::Espflash { chip, offset, log, port: args.port.clone() })
+        }
+        Way::Probe { chip, address, log } => Box::new(probe::Probe { chip, address, log }),
     })
 }
 
@@ -207,6 +232,15 @@ mod tests {
         let mut fake = Fake { broken: true, ..Fake::default() };
         let error = format!("{:#}", flash(&mut fake, &MODEL, &mut Vec::new()).unwrap_err());
         assert_eq!(error, "the model was not written to a fake: no probe answers");
+    }
+
+    #[test]
+    fn the_log_lies_behind_two_slots() {
+        for board in Boards::known().unwrap().board {
+            if let Some(Way::Uf2 { log, .. } | Way::Espflash { log, .. } | Way::Probe { log, .. }) = board.flash {
+                assert_eq!(Some(u64::from(log.offset)), board.model.bytes.map(|slot| 2 * slot), "{}", board.name);
+            }
+        }
     }
 
     #[test]

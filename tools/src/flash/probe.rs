@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Flasher;
+use super::{Flasher, Log};
 
 /// A chip behind the first debugger that is connected.
 pub struct Probe {
@@ -10,6 +10,9 @@ pub struct Probe {
     pub chip: String,
     /// Where the core reads the model.
     pub address: u64,
+    /// The firmware's log.
+    #[cfg_attr(not(feature = "probe"), expect(dead_code))]
+    pub log: Log,
 }
 
 impl Flasher for Probe {
@@ -29,7 +32,9 @@ impl Flasher for Probe {
             .get_target_by_name(&self.chip)
             .with_context(|| format!("probe-rs does not know {}", self.chip))?;
         let mut loader = target.flash_loader();
-        loader.add_data(self.address, model).with_context(|| no_algorithm(self.address, &self.chip))?;
+        for (at, bytes) in [(self.address, model), (self.address + u64::from(self.log.offset), &self.log.erased())] {
+            loader.add_data(at, bytes).with_context(|| no_algorithm(at, &self.chip))?;
+        }
 
         let mut session = Session::auto_attach(target, SessionConfig::default()).context("no debugger answers")?;
         let mut written = 0;
@@ -70,12 +75,14 @@ fn no_algorithm(address: u64, chip: &str) -> String {
 mod tests {
     use super::*;
 
+    const LOG: Log = Log { offset: 8 << 20, bytes: 8192 };
+
     #[test]
     fn flash_without_an_algorithm_is_refused_before_anything_is_connected() {
-        let mut probe = Probe { chip: "nRF5340_xxAA".to_owned(), address: 0x1000_0000 };
+        let mut probe = Probe { chip: "nRF5340_xxAA".to_owned(), address: 0x1000_0000, log: LOG };
         let error = format!("{:#}", probe.write(&[0; 64], &|_| {}).unwrap_err());
         assert!(error.contains("no flash algorithm") && error.contains("mbert device upload"), "{error}");
-        let mut probe = Probe { chip: "no such chip".to_owned(), address: 0 };
+        let mut probe = Probe { chip: "no such chip".to_owned(), address: 0, log: LOG };
         assert!(format!("{:#}", probe.write(&[0; 64], &|_| {}).unwrap_err()).contains("does not know"));
     }
 }

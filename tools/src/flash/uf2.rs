@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Flasher, compare};
+use super::{Flasher, Log, compare};
 use crate::atomic_file::write_atomically;
 
 const BLOCK_BYTES: usize = 512;
@@ -27,13 +27,13 @@ pub struct Uf2 {
     pub address: u32,
     /// Which chips are to take it.
     pub family: u32,
+    /// The firmware's log.
+    pub log: Log,
 }
 
 impl Uf2 {
     /// A block: eight numbers, content, and a last number.
-    fn block(&self, index: usize, blocks: usize, content: &[u8]) -> [u8; BLOCK_BYTES] {
-        let at = self.address + (index * CONTENT_BYTES) as u32;
-        let (index, blocks) = (index as u32, blocks as u32);
+    fn block(&self, (index, blocks): (u32, u32), at: u32, content: &[u8]) -> [u8; BLOCK_BYTES] {
         let header = [BEGIN[0], BEGIN[1], FAMILY_PRESENT, at, CONTENT_BYTES as u32, index, blocks, self.family];
         let mut block = [0; BLOCK_BYTES];
         block[..HEADER_BYTES].copy_from_slice(header.map(u32::to_le_bytes).as_flattened());
@@ -43,10 +43,13 @@ impl Uf2 {
     }
 
     fn write_to(&self, out: &mut impl Write, model: &[u8], progress: &dyn Fn(u64)) -> io::Result<()> {
-        let blocks = model.len().div_ceil(CONTENT_BYTES);
-        for (index, content) in model.chunks(CONTENT_BYTES).enumerate() {
-            out.write_all(&self.block(index, blocks, content))?;
-            progress((index * CONTENT_BYTES + content.len()) as u64);
+        let erased = self.log.erased();
+        let pieces = |begin: u32, bytes| (begin..).step_by(CONTENT_BYTES).zip(<[u8]>::chunks(bytes, CONTENT_BYTES));
+        let blocks = pieces(self.address, model).chain(pieces(self.address + self.log.offset, &erased));
+        let count = blocks.clone().count() as u32;
+        for (index, (at, content)) in (0..).zip(blocks) {
+            out.write_all(&self.block((index, count), at, content))?;
+            progress(model.len().min((index as usize + 1) * CONTENT_BYTES) as u64);
         }
         Ok(())
     }
@@ -92,19 +95,22 @@ mod tests {
     fn blocks_say_where_their_content_belongs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.uf2");
-        let mut uf2 = Uf2 { path: path.clone(), address: 0x1008_0000, family: 0xe48b_ff57 };
+        let log = Log { offset: 1024, bytes: 512 };
+        let mut uf2 = Uf2 { path: path.clone(), address: 0x1008_0000, family: 0xe48b_ff57, log };
         let model: Vec<u8> = (0..700u32).map(|n| (n % 251) as u8).collect();
         uf2.write(&model, &|_| {}).unwrap();
         assert_eq!(uf2.verify(&model).unwrap(), "read back and compared");
         let file = std::fs::read(&path).unwrap();
-        assert_eq!(file.len(), 3 * BLOCK_BYTES);
+        // The model, and the log, erased.
+        assert_eq!(file.len(), (3 + 2) * BLOCK_BYTES);
         for (index, block) in file.as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {
             let number = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().unwrap());
             assert_eq!(&block[..4], b"UF2\n");
             assert_eq!([number(4), number(8), number(508)], [0x9e5d_5157, 0x2000, 0x0ab1_6f30]);
-            assert_eq!([number(12), number(16)], [0x1008_0000 + 256 * index as u32, 256]);
-            assert_eq!([number(20), number(24), number(28)], [index as u32, 3, 0xe48b_ff57]);
-            let content = &model[256 * index..(256 * (index + 1)).min(700)];
+            let offset = [0, 256, 512, 1024, 1280][index];
+            assert_eq!([number(12), number(16)], [0x1008_0000 + offset as u32, 256]);
+            assert_eq!([number(20), number(24), number(28)], [index as u32, 5, 0xe48b_ff57]);
+            let content = if index < 3 { &model[offset..(offset + 256).min(700)] } else { &[0xff; 256] };
             assert_eq!(&block[32..][..content.len()], content);
             assert!(block[32 + content.len()..508].iter().all(|&byte| byte == 0));
         }
@@ -116,9 +122,10 @@ mod tests {
     #[test]
     fn a_drive_gets_a_file_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let mut uf2 = Uf2 { path: folder.path().to_owned(), address: 0, family: 1 };
+        let log = Log { offset: 1024, bytes: 256 };
+        let mut uf2 = Uf2 { path: folder.path().to_owned(), address: 0, family: 1, log };
         uf2.write(&[1; 300], &|_| {}).unwrap();
-        assert_eq!(std::fs::read(folder.path().join("model.uf2")).unwrap().len(), 2 * BLOCK_BYTES);
+        assert_eq!(std::fs::read(folder.path().join("model.uf2")).unwrap().len(), 3 * BLOCK_BYTES);
         assert!(uf2.verify(&[1; 300]).unwrap().contains("when it starts"));
     }
 }

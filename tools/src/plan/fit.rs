@@ -4,10 +4,12 @@ use std::fmt;
 
 use mbert_runtime::config::BertConfig;
 use mbert_runtime::format::contents;
+use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::pipeline::{max_tokens, memory_bytes, memory_bytes_in_passes};
 
 use super::Subject;
 use crate::boards::{Board, Core, room};
+use crate::cli::target::Target;
 use crate::inspect::grouped;
 
 /// What is asked for.
@@ -65,6 +67,13 @@ impl Fit {
 /// Why a model does not fit a board.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
+    /// The weights are packed for another CPU.
+    Layout {
+        /// How.
+        found: WeightLayout,
+        /// The packing that the core reads.
+        read: WeightLayout,
+    },
     /// The program is larger than its flash.
     Program {
         /// The program.
@@ -112,6 +121,9 @@ impl Misfit {
     /// What is missing, without advice.
     pub fn what(&self) -> String {
         let (what, needed, given) = match self {
+            Self::Layout { found, .. } => {
+                return format!("its weights are packed for another CPU, as {}", found.name());
+            }
             Self::Program { needed_bytes, given_bytes } => {
                 ("of flash for the program".into(), *needed_bytes, *given_bytes)
             }
@@ -131,6 +143,7 @@ impl Misfit {
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let advice = match self {
+            Self::Layout { read, .. } => format!("convert it again with --target {}", Target::of(*read).name),
             Self::Program { .. } => "take another board".to_owned(),
             Self::Model { .. } => "take a smaller model, for example tiny".to_owned(),
             Self::Window { .. } => {
@@ -159,6 +172,9 @@ fn tokens_of(tokens: usize) -> String {
 pub fn fit(subject: &Subject, board: &Board, core: &Core, request: Request) -> Result<Fit, Misfit> {
     let (config, footprint) = (&subject.config, board.footprint(core));
     let (code, model_room_bytes) = (footprint.code_bytes, room(board, core));
+    if !core.reads(subject.layout) {
+        return Err(Misfit::Layout { found: subject.layout, read: core.layout });
+    }
     if let Some(given_bytes) = board.flash_bytes.filter(|&flash| flash < code) {
         return Err(Misfit::Program { needed_bytes: code, given_bytes });
     }

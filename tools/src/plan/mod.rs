@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::boards::{Board, Boards, Core, Status};
-use crate::cli::PlanArgs;
+use crate::cli::boards::PlanArgs;
 use crate::inspect::{grouped, megabytes};
 
 pub mod work;

@@ -32,6 +32,8 @@ pub struct Subject {
     pub config: BertConfig,
     /// Its heads.
     pub heads: Heads,
+    /// How its weights lie: packed, where any of them are.
+    pub layout: WeightLayout,
     /// Length of the blob.
     pub bytes: u64,
     /// Where the length comes from.
@@ -71,7 +73,8 @@ impl Subject {
     fn of_blob(name: String, file: &ModelFile) -> Result<Self> {
         let model = file.model()?;
         let (config, heads, bytes) = (*model.config(), model.manifest().heads, model.header().total_bytes);
-        Ok(Self { name, config, heads, bytes, size: Size::Exact })
+        let packed = model.sections().map(|section| section.layout).find(|&layout| layout != WeightLayout::RowMajor);
+        Ok(Self { name, config, heads, layout: packed.unwrap_or_default(), bytes, size: Size::Exact })
     }
 
     fn of_outline(outline: &Outline) -> Result<Self> {
@@ -84,7 +87,7 @@ impl Subject {
         };
         let (name, config, heads) = (outline.name.clone(), outline.config, outline.heads);
         let bytes = blob_bytes(config, heads, vocabulary_bytes);
-        Ok(Self { name, config, heads, bytes, size })
+        Ok(Self { name, config, heads, layout: WeightLayout::RowMajor, bytes, size })
     }
 }
 

@@ -260,6 +260,7 @@ fn compare_ends_with_one_where_the_bar_is_missed() {
     let missed = compare(&["--min-cosine", "1.1"]);
     assert_eq!(missed.code, 1, "{}", missed.stderr);
     assert!(missed.stderr.contains("lower than 1.1"), "{}", missed.stderr);
+    compare(&["--min-cosine", "NaN"]).refused(&["--min-cosine", "not a number"]);
     let ids = ids_file(&folder, "ids.safetensors", &[("0.input_ids", &[2, 57, 3])]);
     assert_eq!(folder.run("compare", &["--checkpoint", &tiny, "--ids", &ids, "--json"]).json()["tokens"], 3);
 }

@@ -212,7 +212,7 @@ fn files_that_are_no_model_are_refused_by_name() {
         mbert(&["inspect", &path]).refused(&[name, part]);
         mbert(&["fill-mask", "--model", &path, "[MASK]"]).refused(&[name, part]);
     }
-    mbert(&["inspect", &folder.file("tiny")]).refused(&["tiny"]);
+    mbert(&["inspect", &folder.file("tiny")]).refused(&["tiny", "is a directory", "name a file"]);
 }
 
 #[test]

@@ -40,7 +40,9 @@ fn bench_refuses_what_it_cannot_measure() {
     let folder = Folder::new();
     folder.run("bench", &["--tokens", "41"]).refused(&["40 tokens"]);
     folder.run("bench", &["--tokens", "0"]).refused(&["tokens"]);
-    folder.run("bench", &["--threads", "0"]).refused(&["threads"]);
+    folder.run("bench", &["--threads", "0"]).refused(&["threads", "from 1 to 256"]);
+    folder.run("bench", &["--threads", "257"]).refused(&["threads", "from 1 to 256"]);
+    folder.run("bench", &["--batch", "999999999999999"]).refused(&["batch", "from 1 to 1024"]);
     folder.run("bench", &["--profile", "--threads", "2"]).refused(&["--threads"]);
 }
 

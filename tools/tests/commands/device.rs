@@ -70,7 +70,8 @@ fn a_board_tells_who_it_is_what_it_takes_and_that_it_is_well() {
         assert!(told.contains(part), "{part:?} is not in: {told}");
     }
     let bench = device(&port, &["bench", "--tokens", "20", "--json"]).json();
-    assert_eq!((&bench["tokens"], &bench["passes"]), (&20.into(), &1.into()));
+    let row = &bench["rows"][0];
+    assert_eq!((&row["tokens"], &row["passes"]), (&20.into(), &1.into()));
     assert!(device(&port, &["bench"]).ok().stdout.contains("masked LM"));
     let test = device(&port, &["self-test", "--json"]).json();
     assert_eq!((&test["passed"], &test["cases"]), (&true.into(), &4.into()));
@@ -133,10 +134,18 @@ fn a_model_that_is_not_signed_by_the_board_s_key_is_not_even_offered() {
 
 #[test]
 fn a_port_without_a_board_is_told_from_one_that_is_not_there() {
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp:{}", closing.local_addr().unwrap());
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    for _ in 0..5 {
+        device(&port, &["info"]).refused(&["closed at its other end"]);
+    }
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("tcp:{}", silent.local_addr().unwrap());
     mbert(&["device", "--port", &port, "--timeout", "1", "info"]).refused(&["no answer from the board for 1 s"]);
     drop(silent);
     device(&port, &["info"]).refused(&["cannot connect"]);
+    mbert(&["device", "--port", &port, "--timeout", "86401", "info"]).refused(&["--timeout", "86400"]);
+    mbert(&["device", "--port", &port, "--baud", "0", "info"]).refused(&["--baud"]);
     device("/dev/no-such-port", &["info"]).refused(&["cannot open the serial port /dev/no-such-port", "tcp:HOST:PORT"]);
 }

@@ -42,12 +42,17 @@ fn a_uf2_file_puts_the_model_together_again() {
     let (file, blob) = (folder.file("model.uf2"), built_in(TINY));
     mbert(&["flash", "tiny", "--board", "raspberry-pi-pico-2", "-o", &file]).ok();
     let mut flash = Vec::new();
-    for block in std::fs::read(&file).unwrap().chunks(512) {
-        let address = u32::from_le_bytes(block[12..16].try_into().unwrap());
-        assert_eq!(address as usize, 0x1008_0000 + flash.len());
+    let blocks = std::fs::read(&file).unwrap();
+    let (model, log) = blocks.split_at(512 * blob.len().div_ceil(256));
+    let address = |block: &[u8]| u32::from_le_bytes(block[12..16].try_into().unwrap()) as usize;
+    for block in model.chunks(512) {
+        assert_eq!(address(block), 0x1008_0000 + flash.len());
         flash.extend_from_slice(&block[32..32 + 256]);
     }
     assert!(flash.starts_with(blob) && flash.len() < blob.len() + 256);
+    // Behind the second slot, so that the board looks for models anew.
+    assert_eq!((address(log), log.len()), (0x1008_0000 + 3_661_824, 32 * 512));
+    assert!(log.chunks(512).all(|block| block[32..32 + 256] == [0xff; 256]));
 }
 
 #[test]
@@ -68,6 +73,26 @@ fn what_cannot_run_is_not_written() {
     mbert(&["flash", "tiny", "--board", "no-board"]).refused(&["no-board", "mps2-an386"]);
     mbert(&["flash", "tiny", "--board", "mps2-an386", "-o", &folder.file("absent/flash.img")]).refused(&["absent"]);
     assert!(!folder.path("model.uf2").exists());
+}
+
+#[test]
+fn weights_packed_for_another_cpu_are_refused_and_built_in_ones_packed_for_the_board() {
+    let folder = Folder::new();
+    let (packed, image) = (folder.file("packed.mbert"), folder.file("flash.img"));
+    mbert(&["convert", "tiny", "--target", "x86-64-avx2", "-o", &packed]).ok();
+    for (board, target) in [("mps2-an386", "--target portable"), ("mps3-an547", "--target cortex-m55")] {
+        mbert(&["flash", &packed, "--board", board, "-o", &image]).refused(&["does not fit", "vnni16x4", target]);
+        mbert(&["plan", &packed, "--board", board]).refused(&["does not fit", "vnni16x4", target]);
+    }
+    assert!(mbert(&["boards", "--model", &packed]).ok().stdout.contains("packed for another CPU"));
+    assert!(!folder.path("flash.img").exists());
+
+    mbert(&["convert", "tiny", "--target", "cortex-m55", "-o", &packed]).ok();
+    mbert(&["flash", "tiny", "--board", "mps3-an547", "-o", &image]).ok();
+    let mut found = vec![0; built_in(TINY).len()];
+    File::open(&image).unwrap().read_exact(&mut found).unwrap();
+    assert!(found == std::fs::read(&packed).unwrap());
+    mbert(&["flash", &packed, "--board", "mps3-an547", "-o", &image]).ok();
 }
 
 #[test]
@@ -95,12 +120,15 @@ fn with_espflash(folder: &Folder, script: Option<&str>, arguments: &[&str]) -> R
 fn espflash_is_given_the_model_its_place_and_the_port() {
     let folder = Folder::new();
     let (arguments, written) = (folder.file("arguments"), folder.file("written"));
-    let script = format!("echo \"$*\" >{arguments}; for last; do :; done; cp \"$last\" {written}");
+    let script = format!("echo \"$*\" >>{arguments}; for last; do :; done; cat \"$last\" >>{written}");
     let run = with_espflash(&folder, Some(&script), &["--port", "/dev/ttyUSB7"]).ok();
     assert!(run.stdout.contains("from 0x100000 on") && run.stdout.contains("espflash"), "{}", run.stdout);
     let arguments = std::fs::read_to_string(arguments).unwrap();
-    assert!(arguments.starts_with("write-bin --chip esp32c6 --port /dev/ttyUSB7 0x100000 /"), "{arguments}");
-    assert!(std::fs::read(written).unwrap() == built_in(TINY));
+    let places: Vec<_> = arguments.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+    let to = |place| format!("write-bin --chip esp32c6 --port /dev/ttyUSB7 {place}");
+    assert_eq!(places, [to("0x100000"), to("0x7fe000")]);
+    // Then the log, which is erased, so that the board looks for models anew.
+    assert!(std::fs::read(written).unwrap() == [built_in(TINY), &[0xff; 8192]].concat());
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn what_is_no_key_or_no_model_is_refused() {
     mbert(&["sign", &model, "--key", &public]).refused(&["key.pub", "no private", "keygen"]);
     mbert(&["sign", &model, "--key", &folder.file("absent")]).refused(&["absent"]);
     mbert(&["inspect", &model, "--public-key", &key]).refused(&["no public", "keygen"]);
+    mbert(&["sign", &model, "--key", &model]).refused(&["tiny.mbert", "no private", "keygen"]);
+    mbert(&["inspect", &model, "--public-key", &model]).refused(&["tiny.mbert", "no public", "keygen"]);
     mbert(&["sign", &key, "--key", &key]).refused(&["not a .mbert model"]);
     mbert(&["sign", "tiny", "--key", &key]).refused(&["--output"]);
     assert!(std::fs::read(&model).unwrap() == before);

@@ -6,12 +6,16 @@ mod cmsdk;
 mod interrupt;
 #[cfg(target_arch = "riscv32")]
 mod ns16550;
+#[cfg(target_arch = "aarch64")]
+mod pl011;
 
 #[cfg(target_arch = "arm")]
 pub use cmsdk::Cmsdk;
 pub use interrupt::Interrupt;
 #[cfg(target_arch = "riscv32")]
 pub use ns16550::Ns16550;
+#[cfg(target_arch = "aarch64")]
+pub use pl011::Pl011;
 
 use core::convert::Infallible;
 

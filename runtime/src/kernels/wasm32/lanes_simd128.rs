@@ -5,8 +5,7 @@ use core::arch::wasm32::*;
 
 use crate::kernels::four::four;
 use crate::kernels::lanes_default::defaults;
-use crate::ops::fixed_point;
-use crate::ops::tables::EXP2_U8;
+use crate::ops::softmax::exp2_table;
 
 /// Sixteen int32.
 pub(super) type Lanes = [v128; 4];
@@ -17,19 +16,8 @@ pub(super) type Bytes = [v128; 2];
 /// A table of 256 steps.
 pub(super) type Table<'a> = &'a [i16; 257];
 
-/// Octaves of [`softmax`](crate::ops::softmax) until all is 0.
-const OCTAVES: usize = 10;
-
-/// `255 · 2^(−z / 256)`, rounded: there is no shift by another number in each lane.
-static EXP2: [u8; 256 * OCTAVES] = {
-    let mut table = [0; 256 * OCTAVES];
-    let mut z = 0;
-    while z < table.len() {
-        table[z] = fixed_point::rounding_shift_right(EXP2_U8[z % 256] as i32, z as u32 / 256) as u8;
-        z += 1;
-    }
-    table
-};
+/// Looked up, since there is no shift by another number in each lane; the last entry is 0.
+static EXP2: [u8; (9 << 8) + 1] = exp2_table();
 
 /// Functions with the features of this file. They are inlined into others that have them.
 macro_rules! lanes {
@@ -143,7 +131,7 @@ lanes! {
         })
     }
 
-    /// See [`rounding_multiply_high`](fixed_point::rounding_multiply_high).
+    /// See [`rounding_multiply_high`](crate::ops::fixed_point::rounding_multiply_high).
     pub(super) fn rounding_multiply_high(a: Lanes, b: Lanes) -> Lanes {
         multiply_high(a, b, i64x2_splat(1 << 31))
     }

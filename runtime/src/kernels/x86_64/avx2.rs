@@ -3,6 +3,7 @@
 // Register blocks are indexed by row and column, as the formula is.
 #![allow(clippy::needless_range_loop)]
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
@@ -37,16 +38,23 @@ pub(super) static AVX2: Kernels = Kernels {
 
 rows!("avx2", lanes_avx2);
 
-/// Rows and inputs that are widened at a time: with the weights of a tile for so many inputs, they fit the first-level cache.
+/// Rows and inputs that are taken apart at a time: with the weights of two tiles for so many inputs, they fit the first-level cache.
 const ROWS: usize = 32;
 const INPUTS: usize = 256;
-/// Four inputs are two pairs: those with even and those with odd numbers.
-const GROUPS: usize = INPUTS / 4;
 
-/// Some inputs of a row: the even and the odd pairs of eight groups in turn.
-type WideRow = [[MaybeUninit<__m256i>; 2]; GROUPS / 8];
-/// The weights of a tile for some inputs: of each group the even pairs of two times eight channels, then the odd ones.
-type WideTile = [[[MaybeUninit<__m256i>; 2]; 2]; GROUPS];
+/// A byte of each of some inputs.
+type Inputs = [MaybeUninit<__m256i>; INPUTS / 32];
+
+/// Some inputs of some rows, taken apart: `a · w = |a| · (w ^ s) + |a ∧ s|`, where `s` has all bits of a negative `a`, and none of another;
+/// there, `−w = (w ^ s) + 1`.
+///
+/// So `vpmaddubsw` can multiply them: the sum of two products `|a| · (w ^ s)` is −32768 at least, and 32512 at most.
+struct Rows {
+    magnitudes: [Inputs; ROWS],
+    signs: [Inputs; ROWS],
+    /// The sum of `|a ∧ s|` over the inputs of a row.
+    negative: [i32; ROWS],
+}
 
 fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut [i32]) {
     if !shape.fits_packed(input.len(), weight.len(), out.len()) {
@@ -54,7 +62,7 @@ fn matmul_packed_i8(shape: &MatmulShape, input: &[i8], weight: &[i8], out: &mut 
     }
     // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits_packed` has shown that all rows and tiles lie inside
     // the slices.
-    unsafe { packed(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
+    unsafe { packed::<true>(shape, input.as_ptr().cast(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
 fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &mut [i32]) {
@@ -63,171 +71,255 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
     }
     // SAFETY: this table is handed out only after the CPU reported AVX2, and `fits_packed` has shown that all rows and tiles lie inside
     // the slices.
-    unsafe { packed(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
+    unsafe { packed::<false>(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
-/// Some rows and some inputs at a time; they, and the weights of each tile for them, are widened once.
+/// Some rows and some inputs at a time, with two tiles in turn. Inputs that are not signed lose 128, and 128 times the sum of each channel's
+/// weights is given back.
 ///
 /// # Safety
 ///
 /// The CPU has AVX2; `shape.fits_packed` holds for the memory behind the pointers.
 #[target_feature(enable = "avx2")]
-unsafe fn packed<T: Widen>(shape: &MatmulShape, input: *const T, weight: *const i8, out: *mut i32) {
-    let mut rows = [[[MaybeUninit::uninit(); 2]; GROUPS / 8]; ROWS];
-    let mut tile = [[[MaybeUninit::uninit(); 2]; 2]; GROUPS];
+unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weight: *const i8, out: *mut i32) {
+    const UNKNOWN: Inputs = [MaybeUninit::uninit(); INPUTS / 32];
+    let mut rows = Rows { magnitudes: [UNKNOWN; ROWS], signs: [UNKNOWN; ROWS], negative: [0; ROWS] };
     let tiles = shape.n / TILE_CHANNELS;
-    let ahead = shape.bytes_to_next_weights(tiles);
     for first_row in (0..shape.m).step_by(ROWS) {
-        let rows = &mut rows[..(shape.m - first_row).min(ROWS)];
+        let count = (shape.m - first_row).min(ROWS);
+        // The first rows ask for the weights that come next, each block for a part of them.
+        let ahead = if first_row == 0 { shape.bytes_to_next_weights(tiles) } else { 0 };
         // Once for no inputs, too: then all sums are 0.
         for first in (0..shape.k.max(1)).step_by(INPUTS) {
             let inputs = (shape.k - first).min(INPUTS);
-            for (row, wide) in rows.iter_mut().enumerate() {
-                // SAFETY: `inputs` elements of a row of the shape, from `first` on.
-                unsafe { widen_row(input.add((first_row + row) * shape.input_stride + first), inputs, wide) }
-            }
-            for index in 0..tiles {
-                // SAFETY: the tile, its inputs from `first` on, and its rows from `first_row` on lie inside the shape; `inputs` of them
-                // have been widened.
+            for row in 0..count {
+                // SAFETY: `inputs` elements of a row of the shape, from `first` on; `row` is below `ROWS`.
                 unsafe {
-                    widen_tile(
-                        weight.add(index * shape.weight_stride + first * TILE_CHANNELS),
-                        inputs,
-                        ahead,
-                        &mut tile,
-                    );
+                    let input = input.add((first_row + row) * shape.input_stride + first);
+                    take_apart::<SIGNED>(input, inputs, &mut rows, row);
+                }
+            }
+            for index in (0..tiles).step_by(2) {
+                // SAFETY: the tiles, their inputs from `first` on, and their rows from `first_row` on lie inside the shape; `inputs` of them
+                // have been taken apart.
+                unsafe {
+                    let weight = weight.add(index * shape.weight_stride + first * TILE_CHANNELS);
                     let out = out.add(index * shape.out_tile_stride + first_row * shape.out_stride);
-                    packed_rows(rows, &tile, inputs, out, shape.out_stride, first > 0);
+                    let block = Block { shape, rows: &rows, count, weight, inputs, ahead, out, add: first > 0 };
+                    if index + 1 < tiles {
+                        packed_rows::<SIGNED, 2>(&block);
+                    } else {
+                        packed_rows::<SIGNED, 1>(&block);
+                    }
                 }
             }
         }
     }
 }
 
-/// Widens some inputs of a row; behind them there are zeros.
+/// Takes some inputs of a row apart; behind them there are zeros.
 ///
 /// # Safety
 ///
 /// The CPU has AVX2; `inputs` is at most [`INPUTS`], and so many are readable.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn widen_row<T: Widen>(from: *const T, inputs: usize, wide: &mut WideRow) {
-    for (first, [wide_even, wide_odd]) in (0..inputs).step_by(32).zip(wide) {
-        // SAFETY: as many inputs as are left from `first` on are readable; the loads are unaligned.
-        let bytes = unsafe {
-            if inputs - first >= 32 {
-                _mm256_loadu_si256(from.add(first).cast())
-            } else {
-                let mut last = [0u8; 32];
-                from.add(first).cast::<u8>().copy_to_nonoverlapping(last.as_mut_ptr(), inputs - first);
-                _mm256_loadu_si256(last.as_ptr().cast())
-            }
-        };
-        let [even, odd] = T::split(bytes);
-        wide_even.write(even);
-        wide_odd.write(odd);
+unsafe fn take_apart<const SIGNED: bool>(from: *const u8, inputs: usize, rows: &mut Rows, row: usize) {
+    let zero = _mm256_setzero_si256();
+    let flip = _mm256_set1_epi8(if SIGNED { 0 } else { i8::MIN });
+    let mut negative = zero;
+    let mut parts = rows.magnitudes[row].iter_mut().zip(&mut rows.signs[row]);
+    let mut take_apart = |bytes| {
+        let bytes = _mm256_xor_si256(bytes, flip);
+        let (magnitudes, signs) = (_mm256_abs_epi8(bytes), _mm256_cmpgt_epi8(zero, bytes));
+        negative = _mm256_add_epi64(negative, _mm256_sad_epu8(_mm256_and_si256(magnitudes, signs), zero));
+        if let Some((magnitude, sign)) = parts.next() {
+            magnitude.write(magnitudes);
+            sign.write(signs);
+        }
+    };
+    let whole = inputs & !31;
+    for first in (0..whole).step_by(32) {
+        // SAFETY: 32 inputs are readable from `first` on; the load is unaligned.
+        take_apart(unsafe { _mm256_loadu_si256(from.add(first).cast()) });
     }
+    if whole < inputs {
+        let mut last = [if SIGNED { 0 } else { 128 }; 32];
+        // SAFETY: so many inputs are left, fewer than 32; the load is unaligned.
+        take_apart(unsafe {
+            from.add(whole).copy_to_nonoverlapping(last.as_mut_ptr(), inputs - whole);
+            _mm256_loadu_si256(last.as_ptr().cast())
+        });
+    }
+    rows.negative[row] = horizontal_sum(negative);
 }
 
-/// Widens the weights of a tile for some inputs. Asks for the weights that are so many bytes ahead.
+/// 128 times the sums of a tile's weights for some inputs.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`], and the tile's weights for so many are readable.
+/// The CPU has AVX2; `inputs` is a multiple of 4, and the tile's weights for so many are readable.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn widen_tile(weight: *const i8, inputs: usize, ahead: usize, wide: &mut WideTile) {
-    for (group, [wide_even, wide_odd]) in wide[..inputs / 4].iter_mut().enumerate() {
-        let weight = weight.wrapping_add(4 * TILE_CHANNELS * group);
-        _mm_prefetch::<_MM_HINT_T1>(weight.wrapping_add(ahead));
+unsafe fn weight_sums(weight: *const i8, inputs: usize) -> [__m256i; 2] {
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for first in (0..inputs).step_by(4) {
         for half in 0..2 {
             // SAFETY: 64 weights of these four inputs are readable; the load is unaligned.
-            let [even, odd] = i8::split(unsafe { _mm256_loadu_si256(weight.add(32 * half).cast()) });
-            wide_even[half].write(even);
-            wide_odd[half].write(odd);
+            let weights = unsafe { _mm256_loadu_si256(weight.add(TILE_CHANNELS * first + 32 * half).cast()) };
+            sums[half] = multiply_add(sums[half], _mm256_set1_epi8(i8::MIN), weights);
         }
     }
+    sums
 }
 
-/// All rows with one tile; the sums are added to `out` where it has those of earlier inputs.
-///
-/// # Safety
-///
-/// The CPU has AVX2; `inputs` is a multiple of 4, at most [`INPUTS`]; so many have been widened of the rows and the tile; as many rows of
-/// sixteen elements, `out_stride` apart, are writable, and have been written where they are added to.
+/// Adds four products to each sum, of unsigned by signed bytes; the sum of two products fits int16.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn packed_rows(rows: &[WideRow], tile: &WideTile, inputs: usize, out: *mut i32, out_stride: usize, add: bool) {
-    let mut rest = rows;
-    while let [first, ..] = rest {
-        // SAFETY: the rows of each block are among these.
-        unsafe {
-            let out = out.add((rows.len() - rest.len()) * out_stride);
-            let done = match rest.len() {
-                6 | 7 | 9.. => packed_block::<6>(first, tile, inputs, out, out_stride, add),
-                4.. => packed_block::<4>(first, tile, inputs, out, out_stride, add),
-                2.. => packed_block::<2>(first, tile, inputs, out, out_stride, add),
-                _ => packed_block::<1>(first, tile, inputs, out, out_stride, add),
-            };
-            rest = &rest[done..];
-        }
-    }
+fn multiply_add(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(unsigned, signed);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// M rows × one tile in registers. Returns M.
-///
-/// # Safety
-///
-/// As for [`packed_rows`], for M rows from `rows` on.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn packed_block<const M: usize>(
-    rows: *const WideRow,
-    tile: &WideTile,
+/// Some rows and some inputs of one tile, or of two.
+struct Block<'a> {
+    shape: &'a MatmulShape,
+    rows: &'a Rows,
+    /// Rows there are.
+    count: usize,
+    weight: *const i8,
+    /// Inputs there are.
     inputs: usize,
+    /// So many bytes on are the weights that come next; 0 if they have been asked for.
+    ahead: usize,
     out: *mut i32,
-    out_stride: usize,
+    /// Whether there are sums of earlier inputs, to be added to.
     add: bool,
+}
+
+/// All rows with T tiles.
+///
+/// # Safety
+///
+/// The CPU has AVX2; `block.inputs` is a multiple of 4, at most [`INPUTS`]; so many have been taken apart of `block.count` rows, and are
+/// readable of T tiles; as many rows of sixteen elements are writable for each, and have been written where they are added to.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn packed_rows<const SIGNED: bool, const T: usize>(block: &Block<'_>) {
+    let mut offsets = [[_mm256_setzero_si256(); 2]; T];
+    if !SIGNED {
+        for tile in 0..T {
+            // SAFETY: the weights of so many inputs are readable in each of the T tiles.
+            offsets[tile] = unsafe { weight_sums(block.weight.add(tile * block.shape.weight_stride), block.inputs) };
+        }
+    }
+    let mut row = 0;
+    while row < block.count {
+        // SAFETY: these rows are among those of the block.
+        row += unsafe {
+            match block.count - row {
+                1 => packed_block::<1, T>(block, row, &offsets),
+                2 | 4 => packed_block::<2, T>(block, row, &offsets),
+                _ => packed_block::<3, T>(block, row, &offsets),
+            }
+        };
+    }
+}
+
+/// M rows × T tiles in registers: with three and two, all are at work, and the weights are operands in memory. Returns M.
+///
+/// # Safety
+///
+/// As for [`packed_rows`], for M rows from `first` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn packed_block<const M: usize, const T: usize>(
+    block: &Block<'_>,
+    first: usize,
+    offsets: &[[__m256i; 2]; T],
 ) -> usize {
-    let mut sums = [[_mm256_setzero_si256(); 2]; M];
-    for (group, pairs) in tile[..inputs / 4].iter().enumerate() {
-        for (pair, weights) in pairs.iter().enumerate() {
-            // SAFETY: the weights of this group have been widened.
-            let weights = weights.map(|half| unsafe { half.assume_init() });
-            for row in 0..M {
-                // SAFETY: of each row this group, a lane of a vector, has been widened.
-                let two = unsafe { rows.add(row).cast::<i32>().add(16 * (group / 8) + 8 * pair + group % 8).read() };
-                let x = _mm256_set1_epi32(two);
+    let Block { shape, rows, weight, inputs, ahead, .. } = *block;
+    let magnitudes = rows.magnitudes.as_ptr().wrapping_add(first).cast::<u8>();
+    let signs = rows.signs.as_ptr().wrapping_add(first).cast::<u8>();
+    let mut sums = [[[_mm256_setzero_si256(); 2]; T]; M];
+    for row in 0..M {
+        let negative = _mm256_set1_epi32(rows.negative[first + row]);
+        for tile in 0..T {
+            for half in 0..2 {
+                sums[row][tile][half] = _mm256_add_epi32(offsets[tile][half], negative);
+            }
+        }
+    }
+    // Of the next weights, as large a part as these rows are of all.
+    let next = weight.wrapping_add(ahead + TILE_CHANNELS * inputs * first / block.count);
+    let step = (4 * TILE_CHANNELS * M).div_ceil(block.count);
+    for k in (0..inputs).step_by(4) {
+        for tile in 0..T {
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(tile * shape.weight_stride + k / 4 * step));
+        }
+        for row in 0..M {
+            // SAFETY: of each row these four inputs have been taken apart.
+            let (magnitudes, signs) = unsafe {
+                let at = row * INPUTS + k;
+                (magnitudes.add(at).cast::<i32>().read(), signs.add(at).cast::<i32>().read())
+            };
+            let (magnitudes, signs) = (_mm256_set1_epi32(magnitudes), _mm256_set1_epi32(signs));
+            for tile in 0..T {
                 for half in 0..2 {
-                    sums[row][half] = _mm256_add_epi32(sums[row][half], _mm256_madd_epi16(x, weights[half]));
+                    let at = tile * shape.weight_stride + TILE_CHANNELS * k + 32 * half;
+                    // SAFETY: 64 weights of these four inputs are readable in each tile.
+                    let weights = unsafe { exclusive_or(signs, weight.add(at)) };
+                    sums[row][tile][half] = multiply_add(sums[row][tile][half], magnitudes, weights);
                 }
             }
         }
     }
     for row in 0..M {
-        for half in 0..2 {
-            // SAFETY: the row has sixteen elements; loads and stores are unaligned.
-            unsafe {
-                let out = out.add(row * out_stride + 8 * half).cast();
-                let before = if add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
-                _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][half]));
+        for tile in 0..T {
+            for half in 0..2 {
+                // SAFETY: the row has sixteen elements in each tile; loads and stores are unaligned.
+                unsafe {
+                    let at = tile * shape.out_tile_stride + (first + row) * shape.out_stride + 8 * half;
+                    let out = block.out.add(at).cast();
+                    let before = if block.add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
+                    _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][tile][half]));
+                }
             }
         }
     }
     M
 }
 
+/// `signs ^ weights` of 32 weights in memory. The compiler would keep them in registers for the next row, and sums in memory instead.
+///
+/// # Safety
+///
+/// The CPU has AVX2, and 32 bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn exclusive_or(signs: __m256i, weights: *const i8) -> __m256i {
+    let flipped;
+    // SAFETY: the caller's 32 bytes; the load is unaligned.
+    unsafe {
+        asm!(
+            "vpxor {flipped}, {signs}, ymmword ptr [{weights}]",
+            flipped = lateout(ymm_reg) flipped,
+            signs = in(ymm_reg) signs,
+            weights = in(reg) weights,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    flipped
+}
+
 /// How bytes of a type become int16.
-trait Widen: Copy + Into<i16> + Into<i32> {
+trait Widen: Copy + Into<i32> {
     /// Sixteen, in order.
     ///
     /// # Safety
     ///
     /// The CPU has AVX2 and 16 bytes are readable at `at`.
     unsafe fn widen(at: *const Self) -> __m256i;
-
-    /// Of thirty-two, the sixteen with even numbers and the sixteen with odd ones.
-    fn split(bytes: __m256i) -> [__m256i; 2];
 }
 
 impl Widen for i8 {
@@ -236,12 +328,6 @@ impl Widen for i8 {
         // SAFETY: the caller has 16 readable bytes and AVX2; the load is unaligned.
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())) }
     }
-
-    #[inline(always)]
-    fn split(bytes: __m256i) -> [__m256i; 2] {
-        // SAFETY: only functions that have AVX2 have a vector of this kind.
-        unsafe { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)] }
-    }
 }
 
 impl Widen for u8 {
@@ -249,12 +335,6 @@ impl Widen for u8 {
     unsafe fn widen(at: *const u8) -> __m256i {
         // SAFETY: the caller has 16 readable bytes and AVX2; the load is unaligned.
         unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(at.cast())) }
-    }
-
-    #[inline(always)]
-    fn split(bytes: __m256i) -> [__m256i; 2] {
-        // SAFETY: only functions that have AVX2 have a vector of this kind.
-        unsafe { [_mm256_and_si256(bytes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(bytes)] }
     }
 }
 
@@ -333,7 +413,10 @@ unsafe fn block<T: Widen, const M: usize, const N: usize>(
         }
         // SAFETY: `k + 16 ≤ shape.k`, and each of the M and N rows has `shape.k` readable elements from its start.
         unsafe {
-            let x: [__m256i; M] = core::array::from_fn(|m| T::widen(input.as_ptr().add(m * shape.input_stride + k)));
+            let mut x = [_mm256_setzero_si256(); M];
+            for row in 0..M {
+                x[row] = T::widen(input.as_ptr().add(row * shape.input_stride + k));
+            }
             for column in 0..N {
                 let w = i8::widen(weight.as_ptr().add(column * shape.weight_stride + k));
                 for row in 0..M {

@@ -1,16 +1,20 @@
 //! Arguments of the `mbert` program, one struct a command.
 
-use std::ffi::OsString;
+pub mod boards;
+pub mod device;
+pub mod target;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mbert_runtime::encoder::threads::Threads;
-use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::kernels::Kernels;
 
+use self::boards::{BoardsArgs, FlashArgs, PlanArgs, SdImageArgs};
+use self::device::DeviceArgs;
+use self::target::Target;
 use crate::convert::checkpoint::{Checkpoint, Files};
 use crate::convert::progress_bar;
 use crate::model_file::{self, ModelFile, ModelName, Verification};
@@ -78,7 +82,7 @@ pub struct ModelArgs {
 #[derive(Debug, Args)]
 pub struct ThreadArgs {
     /// Run each sequence on so many threads. The answer is the same.
-    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<256>)]
     pub count: NonZeroUsize,
 }
 
@@ -126,44 +130,6 @@ impl ModelArgs {
         let progress = progress_bar();
         let file = ModelFile::from_checkpoint(checkpoint, kernels.weight_layout, &progress);
         Ok((file.inspect_err(|_| progress.finish_and_clear())?, kernels))
-    }
-}
-
-/// A CPU for which weights are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    name: &'static str,
-    about: &'static str,
-    /// The layout of the weights.
-    pub layout: WeightLayout,
-}
-
-impl Target {
-    /// Every target there is; each layout has one.
-    pub const ALL: [Self; 7] = [
-        Self { name: "portable", about: "Row-major, read everywhere", layout: WeightLayout::RowMajor },
-        Self { name: "x86-64-avx512vnni", about: "x86-64 with AVX-512 VNNI", layout: WeightLayout::Vnni16x4 },
-        Self { name: "x86-64-avxvnni", about: "x86-64 with AVX-VNNI: the same", layout: WeightLayout::Vnni16x4 },
-        Self { name: "x86-64-avx2", about: "x86-64 with AVX2: the same", layout: WeightLayout::Vnni16x4 },
-        Self { name: "aarch64-dotprod", about: "AArch64 with dot products: the same", layout: WeightLayout::Vnni16x4 },
-        Self { name: "aarch64-i8mm", about: "AArch64 with int8 matrix products", layout: WeightLayout::I8mm16x8 },
-        Self { name: "cortex-m55", about: "Cortex-M55 and others with Helium", layout: WeightLayout::Helium4x16 },
-    ];
-}
-
-impl Default for Target {
-    fn default() -> Self {
-        Self::ALL[0]
-    }
-}
-
-impl ValueEnum for Target {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name).help(self.about))
     }
 }
 
@@ -342,7 +308,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "text")]
     pub ids: Option<PathBuf>,
     /// Exit with 1 if the mean cosine of the last hidden states is lower.
-    #[arg(long, value_name = "COSINE")]
+    #[arg(long, value_name = "COSINE", value_parser = finite)]
     pub min_cosine: Option<f64>,
     /// Print JSON.
     #[arg(long)]
@@ -361,159 +327,6 @@ pub struct DemoArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `mbert device`.
-#[derive(Debug, Args)]
-pub struct DeviceArgs {
-    /// Serial device of the board, such as /dev/ttyACM0, or tcp:HOST:PORT.
-    #[arg(long, value_name = "PORT")]
-    pub port: String,
-    /// Bits a second of a serial device.
-    #[arg(long, value_name = "BAUD", default_value_t = 115_200)]
-    pub baud: u32,
-    /// Give the board up after so many seconds without a word from it.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
-    pub timeout: u64,
-    /// Let the board stop the work on an answer that takes longer.
-    #[arg(long, value_name = "SECONDS")]
-    pub cancel_after: Option<u64>,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: DeviceCommand,
-}
-
-/// The commands of `mbert device`.
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// Tell who is there: board, firmware, kernels, model, limits.
-    Info {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Tokenize lines from standard input.
-    Tokenize(DeviceTokenizeArgs),
-    /// Fill in the `[MASK]` of a text.
-    FillMask(DeviceFillMaskArgs),
-    /// Tell whether the second text follows the first.
-    NextSentence(DeviceNextSentenceArgs),
-    /// Write hidden states to a safetensors file.
-    Features(DeviceFeaturesArgs),
-    /// Tell what a sequence takes on the board.
-    Bench {
-        /// Its length, special tokens included.
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-        tokens: u16,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Compare the board's kernels with the scalar ones, and its answers with those that its model carries.
-    SelfTest {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Replace the board's model; a broken upload goes on where it stopped.
-    Upload {
-        /// Model file, or a built-in model: small or tiny.
-        #[arg(value_name = "MODEL")]
-        model: ModelName,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// `mbert device tokenize`.
-#[derive(Debug, Args)]
-pub struct DeviceTokenizeArgs {
-    /// Print one JSON object per line.
-    #[arg(long)]
-    pub json: bool,
-    /// Run each line through the encoder, and print the SHA-256 over its hidden states.
-    #[arg(long)]
-    pub trace_hash: bool,
-}
-
-/// `mbert device fill-mask`.
-#[derive(Debug, Args)]
-pub struct DeviceFillMaskArgs {
-    /// Answers for each mask.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
-    pub top_k: u8,
-    /// Show sequences with `[CLS]` and `[SEP]`.
-    #[arg(long)]
-    pub special_tokens: bool,
-    /// Print JSON, as the Hugging Face pipeline returns it.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
-    /// Text with one or more `[MASK]`.
-    pub text: String,
-}
-
-/// `mbert device next-sentence`.
-#[derive(Debug, Args)]
-pub struct DeviceNextSentenceArgs {
-    /// First text.
-    pub text: String,
-    /// Second text.
-    pub pair: String,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
-}
-
-/// `mbert device features`.
-#[derive(Debug, Args)]
-pub struct DeviceFeaturesArgs {
-    /// Pool the tokens of each text into one vector.
-    #[arg(long, value_enum, default_value_t)]
-    pub pool: Pool,
-    /// Texts, each one sequence.
-    #[arg(required = true)]
-    pub text: Vec<String>,
-    /// File to write: `N.hidden.L` of the last layer.
-    #[arg(short, long, value_name = "OUT.safetensors")]
-    pub output: PathBuf,
-    /// Print the SHA-256 over hidden states that every target must agree on, one line per sequence.
-    #[arg(long)]
-    pub trace_hash: bool,
-}
-
-/// `mbert sd-image`.
-#[derive(Debug, Args)]
-pub struct SdImageArgs {
-    /// Model file, or a built-in model: small or tiny.
-    #[arg(value_name = "MODEL")]
-    pub model: ModelName,
-    /// File to write; its size is a power of two.
-    #[arg(short, long, value_name = "CARD.img")]
-    pub output: PathBuf,
-}
-
-/// `mbert flash`.
-#[derive(Debug, Args)]
-pub struct FlashArgs {
-    /// Model file, or a built-in model: small (the default) or tiny.
-    #[arg(value_name = "MODEL")]
-    pub model: Option<ModelName>,
-    /// The board: `mbert boards` lists them.
-    #[arg(long, value_name = "NAME")]
-    pub board: String,
-    /// File to write, for boards in QEMU and those that take UF2 files; for the latter also the folder of the drive that they show.
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Serial port, for boards that are written to through one.
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<OsString>,
 }
 
 /// What is predicted.
@@ -548,40 +361,6 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
-/// `mbert plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Model file, built-in model (small, the default, or tiny), directory of a checkpoint with or without weights, or its config.json alone.
-    #[arg(value_name = "MODEL")]
-    pub model: Option<ModelName>,
-    /// The board: `mbert boards` lists them.
-    #[arg(long, value_name = "NAME")]
-    pub board: String,
-    /// Length of the sequence, `[CLS]` and `[SEP]` included; the longest that fits where it is not given.
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub tokens: Option<usize>,
-    /// Masks to be filled in.
-    #[arg(long, value_name = "M", default_value_t = 1, value_parser = count)]
-    pub masks: usize,
-    /// RAM, instead of the board's: what your own program leaves.
-    #[arg(long, value_name = "BYTES")]
-    pub ram: Option<u64>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `mbert boards`.
-#[derive(Debug, Args)]
-pub struct BoardsArgs {
-    /// The model that is to fit, as `mbert plan` takes it: small where none is named.
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<ModelName>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `mbert bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -595,7 +374,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     pub tokens: Vec<usize>,
     /// Run so many sequences together.
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<1024>)]
     pub batch: NonZeroUsize,
     /// Tell where the time goes, stage by stage.
     #[arg(long, conflicts_with = "batch")]
@@ -632,22 +411,23 @@ fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "not a number from 1 on".to_owned())
 }
 
+/// From one to a number that no machine has too little memory for.
+fn up_to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .ok()
+        .filter(|count: &NonZeroUsize| count.get() <= MOST)
+        .ok_or_else(|| format!("not a number from 1 to {MOST}"))
+}
+
+/// A limit that can be missed: no comparison with what is no number holds.
+fn finite(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "not a number".to_owned())
+}
+
 /// A power of two of at least 64.
 fn alignment(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 64..=1_048_576) if usize::is_power_of_two(bytes) => Ok(bytes),
         _ => Err("not a power of two from 64 to 1048576".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_layout_has_a_target() {
-        for layout in WeightLayout::ALL {
-            assert!(Target::ALL.iter().any(|target| target.layout == layout), "{}", layout.name());
-        }
     }
 }
