@@ -40,7 +40,9 @@ fn write_with_mode(path: &Path, mode: u32, write: impl FnOnce(&mut BufWriter<&Fi
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(mode));
     }
-    let written = builder.tempfile_in(directory).and_then(|temporary| {
+    // The name of the temporary file would only confuse.
+    let temporary = builder.tempfile_in(directory).map_err(|error| error.kind().into());
+    let written = temporary.and_then(|temporary| {
         let mut buffered = BufWriter::new(temporary.as_file());
         write(&mut buffered)?;
         buffered.flush()?;
