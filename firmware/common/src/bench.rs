@@ -6,12 +6,13 @@ use core::fmt::Write;
 use mbert_runtime::config::HiddenAct;
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::tiles::Tiles;
-use mbert_runtime::kernels::{Kernels, MatmulI8, MatmulShape, MatmulU8};
+use mbert_runtime::kernels::{Kernels, MatmulI8, MatmulShape, MatmulU8, PerChannel};
 use mbert_runtime::ops::activation::delta_table;
 use mbert_runtime::ops::average::Divisor;
 use mbert_runtime::ops::fixed_point::accumulator_shift;
 use mbert_runtime::ops::layer_norm::{LayerNormScale, Normalizer};
-use mbert_runtime::ops::linear::{BLOCK_ROWS, Linear, LinearShifts, QuantizedRows, TileMemory};
+use mbert_runtime::ops::linear::{BLOCK_ROWS, Linear, LinearShifts, Outputs, QuantizedRows, TileMemory};
+use mbert_runtime::ops::requantize::Requantizer;
 use mbert_runtime::ops::softmax::SoftmaxScale;
 
 use crate::counter::InstructionCounter;
@@ -46,6 +47,25 @@ pub fn bench(
     bench.attention(memory)?;
     bench.activation(memory)?;
     bench.layer_norm(memory)
+}
+
+/// See [`Bench::sums`].
+struct Sums<'m> {
+    sums: &'m mut [i32],
+    scales: &'m mut [i32],
+    shifts: &'m mut [u8],
+    bias: PerChannel,
+    multiplier: PerChannel,
+}
+
+/// Sums of 20 bits become values of 14.
+fn requantizer<'a>(
+    scales: &'a [i32],
+    shifts: &'a [u8],
+    bias: &'a PerChannel,
+    multiplier: &'a PerChannel,
+) -> Requantizer<'a> {
+    Requantizer { scales: Some(scales), accumulator_shift: 9, shifts, output_shift: -11, bias, multiplier }
 }
 
 struct Bench<'b> {
@@ -95,7 +115,7 @@ impl Bench<'_> {
         Ok(writeln!(self.out, "bench {name}: {instructions} / {units} = {each}")?)
     }
 
-    /// A linear layer up to the values that are added to the residual stream, activated or quantised.
+    /// A linear layer up to its values, which are left in the place of its sums, or added to the residual stream.
     fn linear(&mut self, name: &str, memory: &mut [u8], (m, n, k): (usize, usize, usize)) -> Result<(), Failure> {
         let mut rest = memory;
         let layout = self.kernels.weight_layout;
@@ -124,11 +144,21 @@ impl Bench<'_> {
         // Outputs of 16 bits.
         let shifts = LinearShifts { accumulator: accumulator_shift(k), output: -12 };
         let linear = Linear { blob: &*blob, tiles, shifts };
+        // A layer with groups leads to the residual stream.
+        let residual = take::<i16>(&mut rest, if group_size < k { m * n } else { 0 });
         let mut unread = None;
         self.measure(name, m * n * k, |kernels| {
             for index in 0..tiles.count() {
-                let memory = &mut TileMemory { acc, groups };
-                unread = linear.tile(kernels, &input, (0, index), memory, |_| {}).err().or(unread);
+                let (memory, tile) = (&mut TileMemory { acc, groups }, (0, index));
+                let done = if residual.is_empty() {
+                    linear.tile(kernels, &input, tile, memory, |outputs| _ = outputs.requantized(kernels))
+                } else {
+                    linear.tile(kernels, &input, tile, memory, |outputs| {
+                        let Outputs { tile, requantizer, row, channel, .. } = outputs;
+                        (kernels.add_residual)(tile, &requantizer, TILE, 1, &mut residual[row * n + channel..], n);
+                    })
+                };
+                unread = done.err().or(unread);
             }
         })?;
         Ok(unread.map_or(Ok(()), |unread| Err(mbert_runtime::error::ForwardError::from(unread)))?)
@@ -195,19 +225,45 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// 64 rows of one group of channels: the activation, tile by tile, then int8.
+    /// Rows of sums, and what makes values of them: 14 bits, as an activation takes them and the residual stream has them.
+    fn sums<'m>(&mut self, rest: &mut &'m mut [u8]) -> Sums<'m> {
+        let sums = take::<i32>(rest, BLOCK_ROWS * TILE);
+        self.fill(sums, |bench| bench.bell(20));
+        let scales = take::<i32>(rest, BLOCK_ROWS);
+        self.fill(scales, |bench| 1 << 30 | bench.value(29).abs());
+        let shifts = take::<u8>(rest, BLOCK_ROWS);
+        self.fill(shifts, |bench| bench.value(2) as u8 & 3);
+        let (mut bias, mut multiplier) = ([0; TILE], [0; TILE]);
+        self.fill(&mut bias, |bench| bench.value(12));
+        self.fill(&mut multiplier, |bench| 1 << 30 | bench.value(29).abs());
+        Sums { sums, scales, shifts, bias, multiplier }
+    }
+
+    /// What so many tiles take where their values go nowhere, which [`linear`](Self::linear) has counted.
+    fn requantization(&mut self, sums: &mut Sums<'_>, tiles: usize) -> u64 {
+        let Sums { sums, scales, shifts, bias, multiplier } = sums;
+        let requantizer = requantizer(scales, shifts, bias, multiplier);
+        let begin = self.counter.instructions();
+        for _ in 0..tiles {
+            (self.kernels.requantize)(core::hint::black_box(sums), &requantizer);
+        }
+        self.counter.instructions() - begin
+    }
+
+    /// Rows of one group of channels: the activation, tile by tile, then int8. Not counted is what makes values of sums.
     fn activation(&mut self, memory: &mut [u8]) -> Result<(), Failure> {
         let mut rest = memory;
-        let tile = take::<i32>(&mut rest, BLOCK_ROWS * TILE);
-        self.fill(tile, |bench| bench.bell(14));
+        let mut sums = self.sums(&mut rest);
         let mut multiplier = [0; TILE];
         self.fill(&mut multiplier, |bench| 1 << 20 | bench.value(19).abs());
         let (wide, out) = (take::<i16>(&mut rest, BLOCK_ROWS * GROUP), take::<i8>(&mut rest, BLOCK_ROWS * GROUP));
         let delta = delta_table(HiddenAct::Gelu);
         let units = BLOCK_ROWS * GROUP;
-        let activation = self.measure("GELU", units, |kernels| {
+        let requantizer = requantizer(sums.scales, sums.shifts, &sums.bias, &sums.multiplier);
+        let activation = self.measure("requantize + GELU", units, |kernels| {
             for first in (0..GROUP).step_by(TILE) {
-                (kernels.activate_tile)(delta, tile, TILE, &multiplier, &mut wide[first..], GROUP);
+                let out = &mut wide[first..];
+                (kernels.activate_tile)(delta, sums.sums, &requantizer, TILE, &multiplier, out, GROUP);
             }
         })?;
         let quantization = self.measure("quantize activations", units, |kernels| {
@@ -215,14 +271,15 @@ impl Bench<'_> {
                 core::hint::black_box((kernels.quantize_i16)(row, out));
             }
         })?;
+        let activation = activation - self.requantization(&mut sums, GROUP / TILE);
+        self.print("GELU", units, activation)?;
         self.print("GELU + quantize", units, activation + quantization)
     }
 
-    /// 64 rows from the sums of a linear layer to the input of the next.
+    /// Rows from the sums of a linear layer to the input of the next. Not counted is what makes values of sums.
     fn layer_norm(&mut self, memory: &mut [u8]) -> Result<(), Failure> {
         let mut rest = memory;
-        let tile = take::<i32>(&mut rest, BLOCK_ROWS * TILE);
-        self.fill(tile, |bench| bench.bell(13));
+        let mut sums = self.sums(&mut rest);
         let residual = take::<i16>(&mut rest, BLOCK_ROWS * H);
         self.fill(residual, |bench| bench.bell(13) as i16);
         let parameters = take::<[i32; 2]>(&mut rest, H);
@@ -231,11 +288,14 @@ impl Bench<'_> {
         self.fill(smoothing, |bench| 1 << 14 | bench.value(13).abs() as i16);
         let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
         let units = BLOCK_ROWS * H;
-        let addition = self.measure("add residual", units, |kernels| {
+        let requantizer = requantizer(sums.scales, sums.shifts, &sums.bias, &sums.multiplier);
+        let addition = self.measure("requantize + add residual", units, |kernels| {
             for first in (0..H).step_by(TILE) {
-                (kernels.add_residual)(tile, TILE, 1, &mut residual[first..], H);
+                (kernels.add_residual)(sums.sums, &requantizer, TILE, 1, &mut residual[first..], H);
             }
         })?;
+        let addition = addition - self.requantization(&mut sums, H / TILE);
+        self.print("add residual", units, addition)?;
         let scale = LayerNormScale { epsilon: 1000, shift: 9 };
         let norm = self.measure("layer norm", units, |kernels| {
             for row in residual.chunks_exact_mut(H) {

@@ -45,5 +45,5 @@ pub use error::Failure;
 pub use mbert_device::flash::{CfiFlash, MappedFlash, RamNor, SerialBus, SerialFlash};
 pub use panic::unexpected_trap;
 #[cfg(feature = "serve")]
-pub use serve::{PUBLIC_KEY, Serving};
+pub use serve::Serving;
 pub use static_cell::{ConstStaticCell, StaticCell};

@@ -12,12 +12,12 @@ use mbert_runtime::kernels::Kernels;
 use mbert_runtime::model::Model;
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::board::region;
 use crate::counter::InstructionCounter;
 use crate::memory;
 
-/// The key that models must be signed with: that in the file `$MBERT_PUBLIC_KEY` when the firmware was built, if there was one.
-pub const PUBLIC_KEY: Option<[u8; 32]> = include!(concat!(env!("OUT_DIR"), "/public_key.rs"));
+/// Only models signed with the private key of this one are used: that in the file `$MBERT_PUBLIC_KEY` when the firmware was built, if there
+/// was one.
+const PUBLIC_KEY: Option<[u8; 32]> = include!(concat!(env!("OUT_DIR"), "/public_key.rs"));
 
 /// A board that serves.
 pub struct Serving<L, F> {
@@ -31,10 +31,6 @@ pub struct Serving<L, F> {
     pub line: L,
     /// The flash that models lie in.
     pub flash: F,
-    /// Where the core reads it.
-    pub flash_address: usize,
-    /// Only models signed with the private key of this one are used, if there is one.
-    pub public_key: Option<[u8; 32]>,
 }
 
 /// What lasts from one start to the next.
@@ -49,7 +45,7 @@ impl<L: Line, F: MappedFlash> Serving<L, F> {
     ///
     /// # Safety
     ///
-    /// The core reads the flash at its address, and nothing but the flash's driver writes there.
+    /// Nothing but the flash's driver writes where the flash is mapped.
     pub unsafe fn run(mut self) -> ! {
         static REQUEST: ConstStaticCell<[u8; MESSAGE_BYTES]> = ConstStaticCell::new([0; MESSAGE_BYTES]);
         static ANSWER: ConstStaticCell<[u8; MESSAGE_BYTES]> = ConstStaticCell::new([0; MESSAGE_BYTES]);
@@ -64,8 +60,8 @@ impl<L: Line, F: MappedFlash> Serving<L, F> {
 
     /// From one start to the next: chooses a model, and serves until the host asks for a new start.
     fn start(&mut self, memory: &mut Memory) {
-        let Self { name, workspace, counter, line, flash, flash_address, public_key } = self;
-        let rules = Rules { kernels: Kernels::native(), public_key: *public_key };
+        let Self { name, workspace, counter, line, flash } = self;
+        let rules = Rules { kernels: Kernels::native(), public_key: PUBLIC_KEY };
         let mut serve = |model: Option<&Model<&[u8]>>, store: &mut dyn ModelStore, workspace: &mut [u8]| {
             let mut server = Server {
                 board: name,
@@ -81,12 +77,12 @@ impl<L: Line, F: MappedFlash> Serving<L, F> {
             let _ = server.serve(&mut BoardLink::new(memory.request, memory.answer), line);
         };
         let Ok(mut slots) = Slots::open(flash, rules) else { return serve(None, &mut ReadOnly, workspace) };
-        let active = slots.start(|model| self_test::run(model, rules.kernels, workspace).is_ok());
-        // SAFETY: `run` was promised that the flash is there; this slot is neither erased nor programmed before the next start.
-        let bytes = active
-            .ok()
-            .flatten()
-            .map(|active| unsafe { region(*flash_address + active.offset as usize, active.bytes as usize) });
+        let active = slots.start(|model| self_test::run(model, rules.kernels, workspace).is_ok()).ok().flatten();
+        let bytes = active.map(|active| {
+            let bytes = slots.model(active);
+            // SAFETY: `run` was promised that only the driver writes there, and it does not before the next start: this slot is in use.
+            unsafe { core::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
+        });
         let model = bytes.and_then(|bytes| Model::open(bytes).ok());
         serve(model.as_ref(), &mut slots, workspace);
     }

@@ -72,8 +72,8 @@ pub struct StoreStatus {
     pub slot_bytes: u32,
     /// The lowest counter against roll-back that is accepted.
     pub min_rollback_counter: u32,
-    /// Only models signed with the key that the firmware holds are accepted.
-    pub signature_required: bool,
+    /// Only models signed with the private key of this one are accepted, if there is one.
+    pub public_key: Option<[u8; 32]>,
     /// Bytes that a broken upload has left, and how long its model is.
     pub upload: Option<(u32, u32)>,
 }
@@ -246,14 +246,7 @@ pub struct ReadOnly;
 
 impl ModelStore for ReadOnly {
     fn status(&mut self) -> StoreStatus {
-        StoreStatus {
-            slots: 0,
-            active: None,
-            slot_bytes: 0,
-            min_rollback_counter: 0,
-            signature_required: false,
-            upload: None,
-        }
+        StoreStatus { slots: 0, active: None, slot_bytes: 0, min_rollback_counter: 0, public_key: None, upload: None }
     }
 
     fn begin(&mut self, _offer: &Offer) -> Result<Resume, StoreError> {

@@ -8,7 +8,7 @@ use esp_storage::{FlashStorage, FlashStorageError};
 use mbert_firmware::{MappedFlash, region};
 
 /// Where the core reads it: halfway through the 16 MiB of addresses for the flash, of which the program has the first.
-pub const ADDRESS: usize = FLASH_ADDRESS + (8 << 20);
+const ADDRESS: usize = FLASH_ADDRESS + (8 << 20);
 const FLASH_ADDRESS: usize = 0x4200_0000;
 /// Behind the boot loader and the program.
 const OFFSET: u32 = 1 << 20;

@@ -7,7 +7,7 @@ use esp_hal::time::Instant;
 use esp_hal::uart::{self, Uart};
 use esp_hal::{Config, main};
 use mbert_firmware::counter::InstructionCounter;
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, Serving};
+use mbert_firmware::{ConstStaticCell, Serving};
 
 mod flash;
 use flash::Flash;
@@ -38,9 +38,7 @@ fn main() -> ! {
         counter: &Cycles,
         line,
         flash: Flash::new(p.FLASH),
-        flash_address: flash::ADDRESS,
-        public_key: PUBLIC_KEY,
     };
-    // SAFETY: that is where the flash is mapped, and its driver alone changes it.
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }

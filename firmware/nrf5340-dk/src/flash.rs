@@ -5,7 +5,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use mbert_firmware::{MappedFlash, region};
 
 /// Where the core reads it.
-pub const ADDRESS: usize = 0x1000_0000;
+const ADDRESS: usize = 0x1000_0000;
 /// Its length.
 pub const BYTES: usize = 8 << 20;
 

@@ -9,7 +9,7 @@ use embassy_nrf::buffered_uarte::{BufferedUarte, InterruptHandler};
 use embassy_nrf::qspi::{self, Frequency, Qspi};
 use embassy_nrf::{bind_interrupts, peripherals, uarte};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, Serving, unexpected_trap};
 
 mod flash;
 mod line;
@@ -50,16 +50,9 @@ fn main() -> ! {
         RECEIVED.take(),
         TO_SEND.take(),
     ));
-    let serving = Serving {
-        name: "nrf5340-dk",
-        workspace: WORKSPACE.take(),
-        counter: &COUNTER,
-        line,
-        flash: Flash(driver),
-        flash_address: flash::ADDRESS,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the flash is, and its driver alone changes it.
+    let serving =
+        Serving { name: "nrf5340-dk", workspace: WORKSPACE.take(), counter: &COUNTER, line, flash: Flash(driver) };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }
 

@@ -13,7 +13,7 @@ use rp235x_hal::rom_data::{
 };
 
 /// Where the core reads it.
-pub const ADDRESS: usize = FLASH_ADDRESS + OFFSET as usize;
+const ADDRESS: usize = FLASH_ADDRESS + OFFSET as usize;
 const FLASH_ADDRESS: usize = 0x1000_0000;
 /// Behind the program.
 const OFFSET: u32 = 512 << 10;

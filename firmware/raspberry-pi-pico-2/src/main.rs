@@ -3,7 +3,7 @@
 #![no_main]
 
 use mbert_firmware::counter::InstructionCounter;
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, Serving, StaticCell};
+use mbert_firmware::{ConstStaticCell, Serving, StaticCell};
 use rp235x_hal::block::ImageDef;
 use rp235x_hal::clocks::init_clocks_and_plls;
 use rp235x_hal::fugit::RateExtU32;
@@ -49,15 +49,7 @@ fn main() -> ! {
     let line = UartPeripheral::new(p.UART0, pins, &mut p.RESETS).enable(config, clocks.peripheral_clock.freq());
     let Ok(line) = line else { unreachable!("115,200 baud can be had from 150 MHz") };
 
-    let serving = Serving {
-        name: "raspberry-pi-pico-2",
-        workspace: WORKSPACE.take(),
-        counter,
-        line,
-        flash: Flash,
-        flash_address: flash::ADDRESS,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the flash is, and its driver alone changes it.
+    let serving = Serving { name: "raspberry-pi-pico-2", workspace: WORKSPACE.take(), counter, line, flash: Flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }

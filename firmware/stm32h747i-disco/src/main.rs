@@ -14,7 +14,7 @@ use embassy_stm32::rcc::{
 use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
 use embassy_stm32::{Config, SharedData, bind_interrupts, init_primary, peripherals};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, SerialFlash, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, SerialFlash, Serving, unexpected_trap};
 
 mod bus;
 use bus::Bus;
@@ -83,16 +83,8 @@ fn main() -> ! {
     };
     // SAFETY: where the bus shows both flashes, which nothing else changes.
     let flash = unsafe { SerialFlash::<_, 8192>::new(bus, FLASH_ADDRESS as *const u8, 128 << 20) };
-    let serving = Serving {
-        name: "stm32h747i-disco",
-        workspace: WORKSPACE.take(),
-        counter: &COUNTER,
-        line,
-        flash,
-        flash_address: FLASH_ADDRESS,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the flash is, and its driver alone changes it.
+    let serving = Serving { name: "stm32h747i-disco", workspace: WORKSPACE.take(), counter: &COUNTER, line, flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }
 

@@ -10,7 +10,7 @@ use embassy_stm32::usart::{self, BufferedInterruptHandler, BufferedUart};
 use embassy_stm32::xspi::{self, ChipSelectHighTime, MemorySize, MemoryType, Xspi};
 use embassy_stm32::{Config, bind_interrupts, peripherals};
 use mbert_firmware::counter::CycleCounter;
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, SerialFlash, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, SerialFlash, Serving, unexpected_trap};
 
 mod bus;
 use bus::Bus;
@@ -81,16 +81,8 @@ fn main() -> ! {
     };
     // SAFETY: where the bus shows the flash, which nothing else changes.
     let flash = unsafe { SerialFlash::<_, 4096>::new(bus, FLASH_ADDRESS as *const u8, 128 << 20) };
-    let serving = Serving {
-        name: "stm32n6570-dk",
-        workspace: WORKSPACE.take(),
-        counter: &COUNTER,
-        line,
-        flash,
-        flash_address: FLASH_ADDRESS,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the flash is, and its driver alone changes it.
+    let serving = Serving { name: "stm32n6570-dk", workspace: WORKSPACE.take(), counter: &COUNTER, line, flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }
 

@@ -213,7 +213,8 @@ impl<S: Storage> Forward<'_, S> {
             (head * PARTS + part, index),
             &mut TileMemory { acc, groups: &mut [] },
             |outputs| {
-                let Outputs { row, channel, channels, tile: values, .. } = outputs;
+                let Outputs { row, channel, channels, .. } = outputs;
+                let values = outputs.requantized(kernels);
                 if part == QUERY || part == KEY {
                     let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
                     for (wide, values) in rows.zip(values.as_chunks::<16>().0) {

@@ -9,7 +9,7 @@ use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::GROUP_SIZE;
 use crate::ops::activation::delta_table;
-use crate::ops::linear::{QuantizedRows, TileMemory, normalize_scales, part, part_mut};
+use crate::ops::linear::{Outputs, QuantizedRows, TileMemory, normalize_scales, part, part_mut};
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
@@ -83,7 +83,8 @@ impl<S: Storage> Forward<'_, S> {
         linear.tile(kernels, &rows, (0, index), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
             let at = outputs.row * width + outputs.channel - first;
             let out = wide.get_mut(at..).unwrap_or_default();
-            (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, width);
+            let Outputs { tile, requantizer, channels, multiplier, .. } = outputs;
+            (kernels.activate_tile)(delta, tile, &requantizer, channels, multiplier, out, width);
         })?;
         if tile.channel + tile.channels >= first + width {
             for row in wide.chunks_exact(width.max(1)) {

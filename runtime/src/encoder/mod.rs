@@ -261,7 +261,7 @@ fn add_tile<S: Storage>(
     linear.tile(kernels, rows, (0, index), memory, |outputs| {
         let at = outputs.row * h + outputs.channel;
         let residual = residual.get_mut(at..).unwrap_or_default();
-        (kernels.add_residual)(outputs.tile, outputs.channels, sum_shift, residual, h);
+        (kernels.add_residual)(outputs.tile, &outputs.requantizer, outputs.channels, sum_shift, residual, h);
     })
 }
 

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::ops::activation::delta_table;
 use crate::ops::fixed_point::rounding_multiply_high;
 use crate::ops::layer_norm::LayerNormScale;
-use crate::ops::linear::{LinearShifts, QuantizedRows, TileMemory};
+use crate::ops::linear::{LinearShifts, Outputs, QuantizedRows, TileMemory};
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 
@@ -238,7 +238,8 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
                 linear.tile(kernels, &rows, (0, index), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
                     let at = outputs.row * h + outputs.channel;
                     let out = transformed.get_mut(at..).unwrap_or_default();
-                    (kernels.activate_tile)(delta, outputs.tile, outputs.channels, outputs.multiplier, out, h);
+                    let Outputs { tile, requantizer, channels, multiplier, .. } = outputs;
+                    (kernels.activate_tile)(delta, tile, &requantizer, channels, multiplier, out, h);
                 })?;
                 if tile.channel + tile.channels >= h {
                     transformed.chunks_exact(h).for_each(|row| observer.row(Site::Transform, row));
@@ -276,10 +277,12 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
         let words = self.model.linear(SectionKind::WordEmbeddings, 0, shifts);
         let input = QuantizedRows { values: rows.input, scales: rows.scales, shifts: rows.shifts, group_size: h };
         let memory = &mut TileMemory { acc: logits, groups: &mut [] };
-        words.tile(self.kernels, &input, (0, index), memory, |outputs| {
-            let first = outputs.channel;
-            for (id, channel) in (first..).zip(0..outputs.channels) {
-                for (position, row) in outputs.tile.as_chunks::<TILE_CHANNELS>().0.iter().enumerate() {
+        let kernels = self.kernels;
+        words.tile(kernels, &input, (0, index), memory, |outputs| {
+            let Outputs { channel: first, channels, .. } = outputs;
+            let values = outputs.requantized(kernels);
+            for (id, channel) in (first..).zip(0..channels) {
+                for (position, row) in values.as_chunks::<TILE_CHANNELS>().0.iter().enumerate() {
                     let logit = row.get(channel).copied().unwrap_or(0);
                     observer.prediction_logit(logit);
                     sink(id as u32, position, logit);

@@ -157,8 +157,8 @@ impl<'e, S: Storage> Pooler<'e, S> {
                 let linear = model.linear(SectionKind::Pooler, 0, self.constants.pooler);
                 let (rows, acc) = rows.split();
                 linear.tile(kernels, &rows, (0, tile), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-                    let pooled = pooled.iter_mut().skip(outputs.channel);
-                    pooled.zip(outputs.tile).take(outputs.channels).for_each(|(pooled, &out)| *pooled = tanh(out));
+                    let pooled = pooled.iter_mut().skip(outputs.channel).take(outputs.channels);
+                    pooled.zip(outputs.requantized(kernels)).for_each(|(pooled, &out)| *pooled = tanh(out));
                 })
             }
             Stage::SeqRelationship => {
@@ -167,8 +167,8 @@ impl<'e, S: Storage> Pooler<'e, S> {
                 let (rows, acc) = rows.split();
                 let logits = &mut self.logits;
                 linear.tile(kernels, &rows, (0, 0), &mut TileMemory { acc, groups: &mut [] }, |outputs| {
-                    let logits = logits.iter_mut().skip(outputs.channel);
-                    logits.zip(outputs.tile).take(outputs.channels).for_each(|(logit, &out)| *logit = out);
+                    let logits = logits.iter_mut().skip(outputs.channel).take(outputs.channels);
+                    logits.zip(outputs.requantized(kernels)).for_each(|(logit, &out)| *logit = out);
                 })?;
                 self.logits.iter().for_each(|&logit| observer.seq_relationship_logit(logit));
                 Ok(())

@@ -4,6 +4,7 @@
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::ops::average::Divisor;
 use crate::ops::layer_norm::Normalizer;
+use crate::ops::requantize::Requantizer;
 use crate::ops::softmax::RowScale;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -100,8 +101,11 @@ pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
 /// u8 × int8 (−127..=127) → exact int32.
 pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 
-/// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, channels, multiplier, output, stride.
-pub type ActivateTile = fn(Option<&[i16; 257]>, &[i32], usize, &PerChannel, &mut [i16], usize);
+/// See [`add_residual`](crate::ops::requantize::add_residual): tile, of which nothing is left, requantizer, channels, shift, residual, stride.
+pub type AddResidual = fn(&mut [i32], &Requantizer<'_>, usize, u32, &mut [i16], usize);
+/// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, of which nothing is left, requantizer, channels, multiplier, output,
+/// stride.
+pub type ActivateTile = fn(Option<&[i16; 257]>, &mut [i32], &Requantizer<'_>, usize, &PerChannel, &mut [i16], usize);
 
 /// Whether any kernels of this target read packed weights; where none do, the code for them is left out.
 pub(crate) const PACKS: bool = cfg!(any(
@@ -145,14 +149,12 @@ pub struct Kernels {
     pub matmul_packed_i8: MatmulI8,
     /// The same for attention probabilities and packed values.
     pub matmul_packed_u8_i8: MatmulU8,
-    /// See [`scale_rows`](crate::ops::requantize::scale_rows).
-    pub scale_rows: fn(tile: &mut [i32], scales: &[i32], shift: u32),
     /// See [`scale_accumulators`](crate::ops::requantize::scale_accumulators).
     pub scale_accumulators: fn(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]),
     /// See [`requantize`](crate::ops::requantize::requantize).
-    pub requantize: fn(tile: &mut [i32], shifts: &[u8], output_shift: i32, bias: &PerChannel, multiplier: &PerChannel),
+    pub requantize: fn(tile: &mut [i32], requantizer: &Requantizer<'_>),
     /// See [`add_residual`](crate::ops::requantize::add_residual).
-    pub add_residual: fn(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize),
+    pub add_residual: AddResidual,
     /// See [`activate_tile`](crate::ops::activation::activate_tile).
     pub activate_tile: ActivateTile,
     /// See [`quantize_smoothed`](crate::ops::quantize::quantize_smoothed).

@@ -8,7 +8,7 @@ use crate::ops::activation;
 use crate::ops::average::{self, Divisor};
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-use crate::ops::requantize;
+use crate::ops::requantize::{self, Requantizer};
 use crate::ops::softmax::{self, RowScale};
 use crate::ops::tables::{EXP2_U8, GELU_DELTA};
 
@@ -29,16 +29,6 @@ fn rounding_shift(value: i32, shift: u32) -> i32 {
     double - (double >> 1)
 }
 
-/// See [`scale_rows`](requantize::scale_rows).
-pub(super) fn scale_rows<C: Core>(tile: &mut [i32], scales: &[i32], shift: u32) {
-    for (tile, &scale) in tile.as_chunks_mut::<16>().0.iter_mut().zip(scales) {
-        for tile in tile.as_chunks_mut::<4>().0 {
-            let sum = *tile;
-            *tile = four!(|sum| C::multiply_high(sum.wrapping_shl(shift), scale));
-        }
-    }
-}
-
 /// See [`scale_accumulators`](requantize::scale_accumulators).
 pub(super) fn scale_accumulators<C: Core>(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]) {
     let rows = acc.as_chunks::<16>().0.iter().zip(tile.as_chunks_mut::<16>().0);
@@ -51,15 +41,17 @@ pub(super) fn scale_accumulators<C: Core>(acc: &[i32], scales: &[i32], shift: u3
 }
 
 /// See [`requantize`](requantize::requantize).
-pub(super) fn requantize<C: Core>(
-    tile: &mut [i32],
-    shifts: &[u8],
-    output_shift: i32,
-    bias: &PerChannel,
-    multiplier: &PerChannel,
-) {
+pub(super) fn requantize<C: Core>(tile: &mut [i32], requantizer: &Requantizer<'_>) {
+    let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
     let parameters = || bias.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
-    for (tile, &shift) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts) {
+    let rows = requantizer.rows(tile);
+    for (row, (tile, &shift)) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts).enumerate().take(rows) {
+        if let Some(&scale) = scales.and_then(|scales| scales.get(row)) {
+            for tile in tile.as_chunks_mut::<4>().0 {
+                let sum = *tile;
+                *tile = four!(|sum| C::multiply_high(sum.wrapping_shl(accumulator_shift), scale));
+            }
+        }
         let fours = tile.as_chunks_mut::<4>().0.iter_mut();
         match i32::from(shift) - output_shift {
             0 => {
@@ -77,16 +69,26 @@ pub(super) fn requantize<C: Core>(
                     });
                 }
             }
-            _ => requantize::requantize(tile, &[shift], output_shift, bias, multiplier),
+            _ => requantize::requantize(tile, &Requantizer { scales: None, shifts: &[shift], ..*requantizer }),
         }
     }
 }
 
 /// See [`add_residual`](requantize::add_residual).
-pub(super) fn add_residual<C: Core>(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-    for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
+pub(super) fn add_residual<C: Core>(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    shift: u32,
+    residual: &mut [i16],
+    stride: usize,
+) {
+    let count = requantizer.rows(tile);
+    let rows = tile.as_chunks_mut::<16>().0.iter_mut().zip(residual.chunks_mut(stride.max(1)));
+    for (row, (tile, residual)) in rows.enumerate().take(count) {
         match residual.first_chunk_mut::<16>() {
             Some(residual) if channels >= tile.len() && shift < 32 => {
+                requantize::<C>(tile, &requantizer.from_row(row));
                 let fours = tile.as_chunks::<4>().0.iter().zip(residual.as_chunks_mut::<4>().0);
                 if shift == 0 {
                     for (out, residual) in fours {
@@ -101,7 +103,10 @@ pub(super) fn add_residual<C: Core>(tile: &[i32], channels: usize, shift: u32, r
                     }
                 }
             }
-            _ => requantize::add_residual(tile, channels, shift, residual, stride),
+            _ => {
+                let requantizer = requantizer.from_row(row);
+                requantize::add_residual(tile, &requantizer, channels, shift, residual, stride);
+            }
         }
     }
 }
@@ -137,22 +142,29 @@ pub(super) fn gelu(x: i32) -> i32 {
 /// See [`activate_tile`](activation::activate_tile).
 pub(super) fn activate_tile<C: Core>(
     delta: Option<&[i16; 257]>,
-    tile: &[i32],
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
     channels: usize,
     multiplier: &PerChannel,
     out: &mut [i16],
     stride: usize,
 ) {
     let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA));
-    for (tile, out) in tile.as_chunks::<16>().0.iter().zip(out.chunks_mut(stride.max(1))) {
+    let count = requantizer.rows(tile);
+    let rows = tile.as_chunks_mut::<16>().0.iter_mut().zip(out.chunks_mut(stride.max(1)));
+    for (row, (tile, out)) in rows.enumerate().take(count) {
         match out.first_chunk_mut::<16>() {
             Some(out) if is_gelu && channels >= tile.len() => {
+                requantize::<C>(tile, &requantizer.from_row(row));
                 let rows = tile.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
                 for (out, (x, multiplier)) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
                     *out = C::saturate(four!(|x, multiplier| C::multiply_high(gelu(x), multiplier)));
                 }
             }
-            _ => activation::activate_tile(delta, tile, channels, multiplier, out, stride),
+            _ => {
+                let requantizer = requantizer.from_row(row);
+                activation::activate_tile(delta, tile, &requantizer, channels, multiplier, out, stride);
+            }
         }
     }
 }
@@ -370,7 +382,6 @@ macro_rules! table {
             matmul_u8_i8: $matmul_u8_i8,
             matmul_packed_i8: $matmul_i8,
             matmul_packed_u8_i8: $matmul_u8_i8,
-            scale_rows: $crate::kernels::registers::scale_rows::<$core>,
             scale_accumulators: $crate::kernels::registers::scale_accumulators::<$core>,
             requantize: $crate::kernels::registers::requantize::<$core>,
             add_residual: $crate::kernels::registers::add_residual::<$core>,

@@ -5,13 +5,20 @@
 macro_rules! rows {
     ($features:literal, $lanes:ident) => {
         $crate::kernels::rows::entries! { $features:
-            scale_rows(tile: &mut [i32], scales: &[i32], shift: u32);
             scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]);
-            requantize(tile: &mut [i32], shifts: &[u8], output_shift: i32, bias: &PerChannel, multiplier: &PerChannel);
-            add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize);
+            requantize(tile: &mut [i32], requantizer: &$crate::ops::requantize::Requantizer<'_>);
+            add_residual(
+                tile: &mut [i32],
+                requantizer: &$crate::ops::requantize::Requantizer<'_>,
+                channels: usize,
+                shift: u32,
+                residual: &mut [i16],
+                stride: usize
+            );
             activate_tile(
                 delta: Option<&[i16; 257]>,
-                tile: &[i32],
+                tile: &mut [i32],
+                requantizer: &$crate::ops::requantize::Requantizer<'_>,
                 channels: usize,
                 multiplier: &PerChannel,
                 out: &mut [i16],
@@ -33,15 +40,8 @@ macro_rules! rows {
             use crate::ops::average::{self, Divisor};
             use crate::ops::layer_norm::{self, Normalizer};
             use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-            use crate::ops::requantize;
+            use crate::ops::requantize::{self, Requantizer};
             use crate::ops::softmax::{self, RowScale};
-
-            #[target_feature(enable = $features)]
-            pub(super) fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
-                for (tile, &scale) in tile.as_chunks_mut().0.iter_mut().zip(scales) {
-                    store(shifted_multiply_high(load(tile), shift, splat(scale)), tile);
-                }
-            }
 
             #[target_feature(enable = $features)]
             pub(super) fn scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: &mut [i32]) {
@@ -52,28 +52,45 @@ macro_rules! rows {
                 }
             }
 
-            #[target_feature(enable = $features)]
-            pub(super) fn requantize(
-                tile: &mut [i32],
-                shifts: &[u8],
-                output_shift: i32,
-                bias: &PerChannel,
-                multiplier: &PerChannel,
-            ) {
-                let (bias, multiplier) = (self::bias(bias), load(multiplier));
-                for (tile, &shift) in tile.as_chunks_mut().0.iter_mut().zip(shifts) {
-                    let product = multiply_and_scale(load(tile), multiplier, i32::from(shift) - output_shift);
-                    store(add_bias(product, bias), tile);
+            /// The same for every row of a tile.
+            #[derive(Clone, Copy)]
+            struct Channels {
+                bias: Bias,
+                multiplier: Lanes,
+            }
+
+            impl Channels {
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn new(requantizer: &Requantizer<'_>) -> Self {
+                    Self { bias: bias(requantizer.bias), multiplier: load(requantizer.multiplier) }
+                }
+
+                /// The values of a row.
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn values(self, sums: &[i32; 16], requantizer: &Requantizer<'_>, row: usize) -> Lanes {
+                    let Requantizer { scales, accumulator_shift, shifts, output_shift, .. } = *requantizer;
+                    let mut values = load(sums);
+                    if let Some(&scale) = scales.and_then(|scales| scales.get(row)) {
+                        values = shifted_multiply_high(values, accumulator_shift, splat(scale));
+                    }
+                    let shift = shifts.get(row).map_or(0, |&shift| i32::from(shift)) - output_shift;
+                    add_bias(multiply_and_scale(values, self.multiplier, shift), self.bias)
                 }
             }
 
-            /// Rows of a tile whose sixteen channels all have a place in `out`: the first so many.
-            fn whole_rows(tile: &[i32], channels: usize, out: usize, stride: usize) -> usize {
-                if channels < 16 || stride < 16 || out < 16 {
-                    0
-                } else {
-                    (tile.len() / 16).min((out - 16) / stride + 1)
+            #[target_feature(enable = $features)]
+            pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
+                let (channels, rows) = (Channels::new(requantizer), requantizer.rows(tile));
+                for (row, tile) in tile.as_chunks_mut().0.iter_mut().enumerate().take(rows) {
+                    store(channels.values(tile, requantizer, row), tile);
                 }
+            }
+
+            /// Of so many rows of a tile those whose sixteen channels all have a place in `out`: the first so many.
+            fn whole_rows(rows: usize, channels: usize, out: usize, stride: usize) -> usize {
+                if channels < 16 || stride < 16 || out < 16 { 0 } else { rows.min((out - 16) / stride + 1) }
             }
 
             /// Sixteen elements from `first` on.
@@ -82,32 +99,41 @@ macro_rules! rows {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-                let whole = whole_rows(tile, channels, residual.len(), stride);
-                let (tile, tile_left) = tile.split_at(16 * whole);
+            pub(super) fn add_residual(
+                tile: &mut [i32],
+                requantizer: &Requantizer<'_>,
+                channels: usize,
+                shift: u32,
+                residual: &mut [i16],
+                stride: usize,
+            ) {
+                let whole = whole_rows(requantizer.rows(tile), channels, residual.len(), stride);
+                let (tile, tile_left) = tile.split_at_mut(16 * whole);
+                let of_channels = Channels::new(requantizer);
                 for (tile, row) in tile.as_chunks().0.iter().zip(0..whole) {
                     if let Some(residual) = first_chunk(residual, row * stride) {
-                        let sum = add_saturating(load(tile), load_i16(residual));
+                        let sum = add_saturating(of_channels.values(tile, requantizer, row), load_i16(residual));
                         store_i16(rounding_shift_right(sum, shift), residual);
                     }
                 }
                 let left = residual.get_mut(whole * stride..).unwrap_or_default();
-                requantize::add_residual(tile_left, channels, shift, left, stride);
+                requantize::add_residual(tile_left, &requantizer.from_row(whole), channels, shift, left, stride);
             }
 
             #[target_feature(enable = $features)]
             pub(super) fn activate_tile(
                 delta: Option<&[i16; 257]>,
-                tile: &[i32],
+                tile: &mut [i32],
+                requantizer: &Requantizer<'_>,
                 channels: usize,
                 multiplier: &PerChannel,
                 out: &mut [i16],
                 stride: usize,
             ) {
                 // Two rows at a time.
-                let whole = whole_rows(tile, channels, out.len(), stride) & !1;
-                let (tile, tile_left) = tile.split_at(16 * whole);
-                let multipliers = load(multiplier);
+                let whole = whole_rows(requantizer.rows(tile), channels, out.len(), stride) & !1;
+                let (tile, tile_left) = tile.split_at_mut(16 * whole);
+                let (of_channels, multipliers) = (Channels::new(requantizer), load(multiplier));
                 // A table is large: it stays where it is made.
                 let table_of_delta;
                 let deltas = match delta {
@@ -118,7 +144,8 @@ macro_rules! rows {
                     None => None,
                 };
                 for ([tile_a, tile_b], row) in tile.as_chunks().0.as_chunks().0.iter().zip((0..whole).step_by(2)) {
-                    let [a, b] = [load(tile_a), load(tile_b)];
+                    let a = of_channels.values(tile_a, requantizer, row);
+                    let b = of_channels.values(tile_b, requantizer, row + 1);
                     let deltas = match deltas {
                         Some(table) => interpolate(table, [magnitude(a), magnitude(b)]),
                         None => [splat(0); 2],
@@ -132,7 +159,8 @@ macro_rules! rows {
                     }
                 }
                 let left = out.get_mut(whole * stride..).unwrap_or_default();
-                activation::activate_tile(delta, tile_left, channels, multiplier, left, stride);
+                let requantizer = requantizer.from_row(whole);
+                activation::activate_tile(delta, tile_left, &requantizer, channels, multiplier, left, stride);
             }
 
             /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one by one. The largest magnitude is known.

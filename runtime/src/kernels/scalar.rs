@@ -12,7 +12,6 @@ pub static SCALAR: Kernels = Kernels {
     matmul_u8_i8,
     matmul_packed_i8: matmul_i8,
     matmul_packed_u8_i8: matmul_u8_i8,
-    scale_rows: requantize::scale_rows,
     scale_accumulators: requantize::scale_accumulators,
     requantize: requantize::requantize,
     add_residual: requantize::add_residual,

@@ -5,6 +5,7 @@
 //! Worst error against float64 below 2⁻¹³ (GELU) and 2⁻¹² (tanh), checked in the tests below.
 
 use super::fixed_point::{rounding_multiply_high, saturate_i16};
+use super::requantize::{Requantizer, requantize};
 use super::tables::{GELU_DELTA, GELU_TANH_DELTA, TANH};
 use crate::config::HiddenAct;
 use crate::kernels::PerChannel;
@@ -49,19 +50,23 @@ pub fn activate(delta: Option<&[i16; 257]>, x: i32) -> i32 {
 }
 
 /// A tile `[rows][16]` through the activation, to the int16 unit of what reads it:
-/// `out[r · stride + c] = rmh(activate(tile[r][c]) · 2⁸, multiplier[c])`, saturated, for the first `channels` channels of every row
-/// that `out` begins.
+/// `out[r · stride + c] = rmh(activate(value[r][c]) · 2⁸, multiplier[c])`, saturated, where the values are what
+/// [`requantize`] makes of the tile, for the first `channels` channels of every row that `out` begins.
+/// What the tile is then means nothing.
 pub fn activate_tile(
     delta: Option<&[i16; 257]>,
-    tile: &[i32],
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
     channels: usize,
     multiplier: &PerChannel,
     out: &mut [i16],
     stride: usize,
 ) {
-    for (tile, out) in tile.as_chunks::<16>().0.iter().zip(out.chunks_mut(stride.max(1))) {
-        for ((out, &t), &multiplier) in out.iter_mut().zip(tile).zip(multiplier).take(channels) {
-            *out = saturate_i16(rounding_multiply_high(activate(delta, t) << 8, multiplier));
+    requantize(tile, requantizer);
+    let rows = tile.as_chunks::<16>().0.iter().take(requantizer.rows(tile));
+    for (values, out) in rows.zip(out.chunks_mut(stride.max(1))) {
+        for ((out, &value), &multiplier) in out.iter_mut().zip(values).zip(multiplier).take(channels) {
+            *out = saturate_i16(rounding_multiply_high(activate(delta, value) << 8, multiplier));
         }
     }
 }

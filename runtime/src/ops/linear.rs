@@ -10,6 +10,7 @@
 //! returned, one step of `t` is `2^(32 − s − shift[m]) · unit · s_w[n] / 127`.
 
 use super::fixed_point::normalizing_shift;
+use super::requantize::Requantizer;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
 use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel, SUMS_ON_STACK, TILES_AT_ONCE};
@@ -71,7 +72,7 @@ pub struct TileMemory<'a> {
 }
 
 /// Output channels of a layer for some rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Outputs<'a> {
     /// The first row.
     pub row: usize,
@@ -79,10 +80,20 @@ pub struct Outputs<'a> {
     pub channel: usize,
     /// Channels, at most 16.
     pub channels: usize,
-    /// `[rows, 16]`, of which the first `channels` of a row mean something.
-    pub tile: &'a [i32],
+    /// Sums `[rows, 16]`, of which the first `channels` of a row mean something.
+    pub tile: &'a mut [i32],
+    /// What makes the outputs of them.
+    pub requantizer: Requantizer<'a>,
     /// The third parameter of each channel.
     pub multiplier: &'a PerChannel,
+}
+
+impl<'a> Outputs<'a> {
+    /// The outputs `[rows, 16]` in the place of their sums.
+    pub fn requantized(self, kernels: &Kernels) -> &'a [i32] {
+        (kernels.requantize)(self.tile, &self.requantizer);
+        self.tile
+    }
 }
 
 /// Parameters of a tile's channels; 0 where a layer or a tile has fewer.
@@ -170,8 +181,9 @@ impl<S: Storage> Linear<S> {
                     &of,
                     core::slice::from_ref(&parameters),
                     memory,
-                    &mut |row, _, tile, multiplier| {
-                        sink(Outputs { row, channel: tile_channel(index) + first, channels, tile, multiplier });
+                    &mut |row, _, tile, requantizer, multiplier| {
+                        let channel = tile_channel(index) + first;
+                        sink(Outputs { row, channel, channels, tile, requantizer, multiplier });
                     },
                 );
             })?;
@@ -215,10 +227,17 @@ impl<S: Storage> Linear<S> {
         self.blob.view(first.weights, (tiles - 1) * stride + bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
             let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
-            self.channels(kernels, input, &of, parameters, &mut memory, &mut |row, number, tile, multiplier| {
-                let channel = tile_channel(index + number);
-                sink(Outputs { row, channel, channels: TILE_CHANNELS, tile, multiplier });
-            });
+            self.channels(
+                kernels,
+                input,
+                &of,
+                parameters,
+                &mut memory,
+                &mut |row, number, tile, requantizer, multiplier| {
+                    let channel = tile_channel(index + number);
+                    sink(Outputs { row, channel, channels: TILE_CHANNELS, tile, requantizer, multiplier });
+                },
+            );
         })
     }
 
@@ -240,7 +259,7 @@ impl<S: Storage> Linear<S> {
             let m = block.min(rows - row);
             let of_tile = m * TILE_CHANNELS;
             let acc = part_mut(memory.acc, 0, of_tile * tiles);
-            let scales = part(input.scales, row, m);
+            let has_groups = input.group_size < k;
             let shape = |k: usize| MatmulShape {
                 m,
                 n: weights.channels,
@@ -250,11 +269,8 @@ impl<S: Storage> Linear<S> {
                 out_stride: TILE_CHANNELS,
                 out_tile_stride: of_tile,
             };
-            let sums = if input.group_size >= k {
+            let sums = if !has_groups {
                 kernels.matmul(layout, &shape(k), part(input.values, row * k, m * k), weights.values, acc);
-                for acc in acc.chunks_mut(of_tile.max(1)) {
-                    (kernels.scale_rows)(acc, scales, accumulator);
-                }
                 acc
             } else {
                 let sums = part_mut(memory.groups, 0, of_tile * tiles);
@@ -274,18 +290,26 @@ impl<S: Storage> Linear<S> {
                 }
                 sums
             };
+            let scales = if has_groups { None } else { Some(part(input.scales, row, m)) };
             let shifts = part(input.shifts, row, m);
             for ((number, sums), of) in sums.chunks_mut(of_tile.max(1)).enumerate().zip(parameters) {
-                (kernels.requantize)(sums, shifts, output, &of.bias, &of.multiplier);
-                sink(row, number, sums, &of.output_multiplier);
+                let requantizer = Requantizer {
+                    scales,
+                    accumulator_shift: accumulator,
+                    shifts,
+                    output_shift: output,
+                    bias: &of.bias,
+                    multiplier: &of.multiplier,
+                };
+                sink(row, number, sums, requantizer, &of.output_multiplier);
             }
             row += m;
         }
     }
 }
 
-/// Takes the first row, the number of the tile, its sums, and the third parameter of its channels.
-type TileSink<'s> = dyn FnMut(usize, usize, &[i32], &PerChannel) + 's;
+/// Takes the first row, the number of the tile, its sums, what makes outputs of them, and the third parameter of its channels.
+type TileSink<'s> = dyn FnMut(usize, usize, &mut [i32], Requantizer<'_>, &PerChannel) + 's;
 
 /// Weights in view.
 struct Weights<'a> {

@@ -36,6 +36,7 @@ fn to_json(hello: &Hello<'_>) -> Result<Value> {
     let mut object = serde_json::to_value(hello)?;
     object["layouts"] = layouts(hello).into();
     object["protocol_version"] = PROTOCOL_VERSION.into();
+    object["store"]["public_key"] = hello.store.public_key.map(|key| hex(&key)).into();
     if let Some(model) = &hello.model {
         object["model"]["header_sha256"] = hex(&model.header_sha256).into();
     }
@@ -76,7 +77,10 @@ fn print(hello: &Hello<'_>, out: &mut impl Write) -> Result<()> {
     }
     let active = store.active.map_or("none".into(), |slot| slot.to_string());
     writeln!(out, "slots       {} of {} bytes, in use {active}", store.slots, grouped(store.slot_bytes.into()))?;
-    let signature = if store.signature_required { "signed models only" } else { "unsigned models too" };
+    let signature = match store.public_key {
+        Some(key) => format!("models signed by {}", hex(&key)),
+        None => "unsigned models too".into(),
+    };
     writeln!(out, "            {signature}, rollback counter {} or higher", store.min_rollback_counter)?;
     if let Some((bytes, total)) = store.upload {
         writeln!(out, "            an upload stopped at {} of {} bytes", grouped(bytes.into()), grouped(total.into()))?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use mbert_device::protocol::link::host::LinkError;
 use mbert_device::protocol::messages::{Answer, DeviceError, Hello, Request};
+use mbert_device::signature;
 use mbert_device::store::{Offer, StoreError, Verdict};
 use mbert_runtime::format::layout::WeightLayout;
 use mbert_runtime::format::section::SectionKind;
@@ -107,10 +108,9 @@ fn check(hello: &Hello<'_>, offer: &Offer, model: &Model<&[u8]>) -> Result<()> {
         offer.rollback_counter,
         store.min_rollback_counter
     );
-    ensure!(
-        !store.signature_required || model.signature()?.is_some(),
-        "the board takes signed models only, and this one is not signed: mbert sign signs it"
-    );
+    if let Some(key) = &store.public_key {
+        signature::check(model, key).with_context(|| format!("the board takes models signed by {} only", hex(key)))?;
+    }
     let fits = max_tokens(model.config(), hello.workspace_bytes as usize);
     let needed = longest_case(model)?;
     ensure!(

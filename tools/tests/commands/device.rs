@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use mbert::built_in::BuiltIn;
-use mbert_device::store::ReadOnly;
+use mbert_device::store::{ModelStore, Offer, ReadOnly, Resume, StoreError, StoreStatus, Verdict};
 use mbert_tests::models::built_in;
 use mbert_tests::served_board::start;
 
@@ -92,6 +92,44 @@ fn what_a_board_refuses_is_said_as_its_word() {
     device(&empty, &["next-sentence", "a", "b"]).refused(&["the board says", "no usable model"]);
     assert!(device(&empty, &["info"]).ok().stdout.contains("none that is usable"));
     assert!(device(&empty, &["self-test"]).ok().stdout.contains("model: none"));
+}
+
+/// A board that takes signed models only, and to which none must be offered that is not.
+struct Locked {
+    public_key: [u8; 32],
+}
+
+impl ModelStore for Locked {
+    fn status(&mut self) -> StoreStatus {
+        StoreStatus { slots: 2, slot_bytes: 1 << 24, public_key: Some(self.public_key), ..ReadOnly.status() }
+    }
+
+    fn begin(&mut self, offer: &Offer) -> Result<Resume, StoreError> {
+        panic!("offered: {offer:?}")
+    }
+
+    fn write(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), StoreError> {
+        Err(StoreError::NotBegun)
+    }
+
+    fn finish(&mut self) -> Result<Verdict, StoreError> {
+        Err(StoreError::NotBegun)
+    }
+}
+
+#[test]
+fn a_model_that_is_not_signed_by_the_board_s_key_is_not_even_offered() {
+    let folder = Folder::new();
+    let (key, other, forged) = (folder.file("key"), folder.file("other"), folder.file("forged.mbert"));
+    let told = mbert(&["keygen", "-o", &key]).ok().stdout;
+    let fingerprint = told.split_whitespace().last().unwrap();
+    let public_key = std::array::from_fn(|n| u8::from_str_radix(&fingerprint[2 * n..2 * n + 2], 16).unwrap());
+    let port = start(Some(built_in(BuiltIn::Tiny)), Locked { public_key });
+    assert!(device(&port, &["info"]).ok().stdout.contains(&format!("models signed by {fingerprint}")));
+    device(&port, &["upload", "tiny"]).refused(&[fingerprint, "not signed"]);
+    mbert(&["keygen", "-o", &other]).ok();
+    mbert(&["sign", "tiny", "--key", &other, "-o", &forged]).ok();
+    device(&port, &["upload", &forged]).refused(&[fingerprint, "not by this key"]);
 }
 
 #[test]

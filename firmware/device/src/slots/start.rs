@@ -72,6 +72,11 @@ impl<F: MappedFlash> Slots<F> {
         Ok(Some(active))
     }
 
+    /// The bytes of the model in use, where they lie.
+    pub fn model(&self, active: Active) -> &[u8] {
+        self.flash.mapped(active.offset, active.bytes)
+    }
+
     fn active(&self, slot: u8, model: &Model<&[u8]>) -> Active {
         Active { slot, offset: self.offset(slot), bytes: model.header().total_bytes as u32 }
     }

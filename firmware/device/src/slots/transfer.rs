@@ -102,7 +102,7 @@ impl<F: MappedFlash> ModelStore for Slots<F> {
             active: self.in_use,
             slot_bytes: self.slot_bytes,
             min_rollback_counter: self.state.min_rollback_counter,
-            signature_required: self.rules.public_key.is_some(),
+            public_key: self.rules.public_key,
             upload: self.state.upload.map(|upload| (received(upload), upload.total_bytes)),
         }
     }

@@ -5,7 +5,7 @@
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use mbert_firmware::counter::FpgaIo;
 use mbert_firmware::uart::{Cmsdk, Interrupt};
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, RamNor, Serving, unexpected_trap};
+use mbert_firmware::{ConstStaticCell, RamNor, Serving, unexpected_trap};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
 // SAFETY: the FPGA's system control block lies at this address.
@@ -20,16 +20,8 @@ fn main() -> ! {
     let line = unsafe { Cmsdk::line(0x4000_4000, Interrupt::new(0), 25_000_000, 115_200) };
     // SAFETY: the PSRAM, which nobody else uses.
     let flash = unsafe { RamNor::<4, 4096>::new(FLASH.0 as *mut u8, FLASH.1) };
-    let serving = Serving {
-        name: "mps2-an386",
-        workspace: WORKSPACE.take(),
-        counter: &COUNTER,
-        line,
-        flash,
-        flash_address: FLASH.0,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the memory is.
+    let serving = Serving { name: "mps2-an386", workspace: WORKSPACE.take(), counter: &COUNTER, line, flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }
 

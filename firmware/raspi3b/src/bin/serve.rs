@@ -7,7 +7,7 @@ mod start;
 
 use mbert_firmware::counter::GenericTimer;
 use mbert_firmware::uart::{Interrupt, Pl011};
-use mbert_firmware::{ConstStaticCell, PUBLIC_KEY, RamNor, Serving};
+use mbert_firmware::{ConstStaticCell, RamNor, Serving};
 
 static WORKSPACE: ConstStaticCell<[u8; 4 << 20]> = ConstStaticCell::new([0; 4 << 20]);
 
@@ -29,15 +29,7 @@ extern "C" fn main() -> ! {
     let line = unsafe { Pl011::line(0x3f20_1000, Interrupt::new(0x3f00_b000, 57), 48_000_000, 115_200) };
     // SAFETY: RAM behind the program's own, which nobody else uses.
     let flash = unsafe { RamNor::<4, 4096>::new(FLASH.0 as *mut u8, FLASH.1) };
-    let serving = Serving {
-        name: "raspi3b",
-        workspace: WORKSPACE.take(),
-        counter: &GenericTimer,
-        line,
-        flash,
-        flash_address: FLASH.0,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the memory is.
+    let serving = Serving { name: "raspi3b", workspace: WORKSPACE.take(), counter: &GenericTimer, line, flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }

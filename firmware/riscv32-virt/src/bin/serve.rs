@@ -7,7 +7,7 @@ mod start;
 
 use mbert_firmware::counter::Minstret;
 use mbert_firmware::uart::{Interrupt, Ns16550};
-use mbert_firmware::{CfiFlash, ConstStaticCell, PUBLIC_KEY, Serving};
+use mbert_firmware::{CfiFlash, ConstStaticCell, Serving};
 
 static WORKSPACE: ConstStaticCell<[u8; 1 << 20]> = ConstStaticCell::new([0; 1 << 20]);
 
@@ -22,15 +22,7 @@ extern "C" fn main() -> ! {
     // SAFETY: the flash lies at this address, and nobody else uses it.
     let flash: CfiFlash =
         unsafe { CfiFlash::new(FLASH.0 as *mut u32, FLASH.1) }.expect("the machine has two banks of flash");
-    let serving = Serving {
-        name: "riscv32-virt",
-        workspace: WORKSPACE.take(),
-        counter: &Minstret,
-        line,
-        flash,
-        flash_address: FLASH.0,
-        public_key: PUBLIC_KEY,
-    };
-    // SAFETY: that is where the flash is.
+    let serving = Serving { name: "riscv32-virt", workspace: WORKSPACE.take(), counter: &Minstret, line, flash };
+    // SAFETY: the flash's driver alone changes it.
     unsafe { serving.run() }
 }

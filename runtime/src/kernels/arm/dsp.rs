@@ -17,7 +17,6 @@ use crate::ops::fixed_point::rounding_multiply_high;
 
 /// Runs where the compiler was told of the DSP extension: see `build.rs`.
 pub(super) static DSP: Kernels = Kernels {
-    scale_rows: tiles::scale_rows,
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,

@@ -16,9 +16,9 @@ use crate::kernels::{Kernels, MatmulShape, scalar};
 
 /// Runs on every Armv7-M: see `build.rs`.
 pub(super) static THUMB2: Kernels = Kernels {
-    scale_rows: tiles::scale_rows,
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
     activate_tile: tiles::activate_tile,
     quantize_i16: rows::quantize_i16,
     softmax_row: rows::softmax_row,

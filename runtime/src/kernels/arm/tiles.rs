@@ -1,5 +1,5 @@
-//! What follows the products of a linear layer, on tiles `[rows][16]`, four elements at a time. What these cannot do, which a model does not ask
-//! for, goes to the reference.
+//! What follows the products of a linear layer, on tiles `[rows][16]`, four elements at a time: scaled, requantised, and taken to where they go
+//! while they are in registers. What these cannot do, which a model does not ask for, goes to the reference.
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
@@ -7,22 +7,145 @@ use core::arch::naked_asm;
 use super::instructions::{architecture, multiply_high};
 use crate::kernels::PerChannel;
 use crate::kernels::registers::GELU;
+use crate::ops::activation;
+use crate::ops::requantize::{self as reference, Requantizer};
 use crate::ops::tables::GELU_DELTA;
-use crate::ops::{activation, requantize as reference};
 
 const CHANNELS: usize = 16;
 
-/// From a shift in r12 what [`shift_and_add`] wants there: `2^(32 − shift)`, by which a high product is a rounding shift; or `shift − 1`.
+/// What rows are requantised with, one after the other; handed over by value, on the stack.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Rows {
+    scales: *const i32,
+    shifts: *const u8,
+    output_shift: i32,
+    /// Bytes from the end of a row of the output to the next.
+    gap: usize,
+    /// Behind the last row of the tile.
+    end: *const i32,
+    /// What the output needs.
+    of_output: [u32; 2],
+}
+
+/// Rows of a tile, parameters of the channels, output, left shift of a sum. It stops at a row that it cannot requantise, and returns where.
+type OfRows = unsafe extern "C" fn(*const i32, *const i32, *mut u8, u32, Rows) -> *const i32;
+
+/// Fours of each parameter of the channels in turn.
+fn in_turn<const P: usize>(parameters: [&PerChannel; P]) -> [[[i32; 4]; P]; CHANNELS / 4] {
+    let mut fours = [[[0; 4]; P]; CHANNELS / 4];
+    for (parameter, of_channel) in parameters.into_iter().enumerate() {
+        for (fours, of_channel) in fours.iter_mut().zip(of_channel.as_chunks().0) {
+            if let Some(four) = fours.get_mut(parameter) {
+                *four = *of_channel;
+            }
+        }
+    }
+    fours
+}
+
+/// Whether no bias can lead to an overflow: a product is at most 2³⁰, and half of it is left behind a shift to the right.
+fn is_safe(bias: &PerChannel) -> bool {
+    bias.iter().all(|bias| bias.unsigned_abs() <= 1 << 30)
+}
+
+/// Some rows of a tile, whose outputs lie `stride` elements of so many `bytes` apart; `other` is called for those at which `function` stops.
+///
+/// # Safety
+///
+/// `parameters` are what `function` reads for 16 channels, and there is room for 16 outputs of each row.
+unsafe fn for_rows(
+    function: OfRows,
+    tile: *const i32,
+    parameters: &[i32],
+    (out, stride, bytes): (*mut u8, usize, usize),
+    (requantizer, rows, of_output): (&Requantizer<'_>, usize, [u32; 2]),
+    mut other: impl FnMut(usize),
+) {
+    let end = tile.wrapping_add(rows * CHANNELS);
+    let mut row = 0;
+    while row < rows {
+        let from = tile.wrapping_add(row * CHANNELS);
+        let rows = Rows {
+            // Read, but not used, where there are none.
+            scales: requantizer.scales.map_or(from, |scales| scales.as_ptr().wrapping_add(row)),
+            shifts: requantizer.shifts.as_ptr().wrapping_add(row),
+            output_shift: requantizer.output_shift,
+            gap: (stride - CHANNELS) * bytes,
+            end,
+            of_output,
+        };
+        let out = out.wrapping_add(row * stride * bytes);
+        // SAFETY: the caller's promise; the requantizer has so many rows.
+        let stopped = unsafe { function(from, parameters.as_ptr(), out, requantizer.accumulator_shift & 31, rows) };
+        row += (stopped.addr() - from.addr()) / size_of::<[i32; CHANNELS]>();
+        if stopped != end {
+            other(row);
+            row += 1;
+        }
+    }
+}
+
+/// Of a tile the rows that have all channels in the output, if all have.
+fn whole_rows(
+    requantizer: &Requantizer<'_>,
+    tile: &[i32],
+    channels: usize,
+    out: usize,
+    stride: usize,
+) -> Option<usize> {
+    let rows = requantizer.rows(tile).min(out.div_ceil(stride.max(1)));
+    let is_whole = channels >= CHANNELS && rows > 0 && stride >= CHANNELS && out >= (rows - 1) * stride + CHANNELS;
+    is_whole.then_some(rows)
+}
+
+/// Scales four sums by lr.
+macro_rules! scaled {
+    () => {
+        concat!(
+            "lsls r4, r3\nlsls r5, r3\nlsls r6, r3\nlsls r7, r3\n",
+            multiply_high!("r4", "r4", "lr", "r8"),
+            "\n",
+            multiply_high!("r5", "r5", "lr", "r8"),
+            "\n",
+            multiply_high!("r6", "r6", "lr", "r8"),
+            "\n",
+            multiply_high!("r7", "r7", "lr", "r8"),
+        )
+    };
+}
+macro_rules! as_they_are {
+    () => {
+        ""
+    };
+}
+
+/// A row's scale is in lr and its shift in r12; higher, if it is not 1 to 31.
+macro_rules! begin_row {
+    () => {
+        "ldrd r4, r5, [sp, #36]
+        ldr r6, [sp, #44]
+        ldr lr, [r4], #4
+        ldrb r12, [r5], #1
+        strd r4, r5, [sp, #36]
+        sub r12, r6
+        sub r6, r12, #1
+        cmp r6, #30"
+    };
+}
+
+/// From a shift in r12, and one less in r6, what [`shift_and_add`] wants in r12: `−2^(32 − shift)`, by which a high product is a rounding shift; or
+/// `shift − 1`.
 #[cfg(kernel_dsp)]
 macro_rules! half_step {
     () => {
-        "rsb r12, r12, #32\nmov lr, #1\nlsl r12, lr, r12"
+        "rsb r12, r12, #32\nmov r6, #-1\nlsl r12, r6, r12"
     };
 }
 #[cfg(kernel_thumb2)]
 macro_rules! half_step {
     () => {
-        "sub r12, r12, #1"
+        "mov r12, r6"
     };
 }
 
@@ -30,7 +153,7 @@ macro_rules! half_step {
 #[cfg(kernel_dsp)]
 macro_rules! shift_and_add {
     ($to:literal, $sum:literal) => {
-        concat!("smmlar ", $to, ", ", $to, ", r12, ", $sum)
+        concat!("smmlsr ", $to, ", ", $to, ", r12, ", $sum)
     };
 }
 #[cfg(kernel_thumb2)]
@@ -40,7 +163,251 @@ macro_rules! shift_and_add {
     };
 }
 
-/// GELU of a register through the table around lr, 24 fraction bits; changes r8 to r10.
+/// Multiplies and shifts r4 to r7, and adds the bias.
+macro_rules! multiplied {
+    () => {
+        concat!(
+            "ldmia r1!, {{r8-r11}}\n",
+            multiply_high!("r4", "r4", "r8", "r8"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r9"),
+            "\n",
+            multiply_high!("r6", "r6", "r10", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r11", "r11"),
+            "\nldmia r1!, {{r8-r11}}\n",
+            shift_and_add!("r4", "r8"),
+            "\n",
+            shift_and_add!("r5", "r9"),
+            "\n",
+            shift_and_add!("r6", "r10"),
+            "\n",
+            shift_and_add!("r7", "r11"),
+        )
+    };
+}
+
+/// Rows of which `$sums` makes scaled sums in r4 to r7; when they are values, `$output` takes four to r2. There are so many parameters.
+macro_rules! of_rows {
+    ($name:ident, $parameters:literal, $sums:ident, $output:ident) => {
+        /// See [`OfRows`].
+        ///
+        /// # Safety
+        ///
+        /// All that the arguments tell of is there, and at least one row.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(
+            tile: *const i32,
+            parameters: *const i32,
+            out: *mut u8,
+            shift: u32,
+            rows: Rows,
+        ) -> *const i32 {
+            naked_asm!(
+                architecture!(),
+                "push {{r4-r11, lr}}",
+                "1:",
+                begin_row!(),
+                "bhi 2f",
+                half_step!(),
+                ".rept 4",
+                "ldmia r0!, {{r4-r7}}",
+                $sums!(),
+                multiplied!(),
+                $output!(),
+                ".endr",
+                "ldrd r4, r5, [sp, #48]",
+                concat!("subs r1, #64 * ", $parameters),
+                "add r2, r4",
+                "cmp r0, r5",
+                "bne 1b",
+                "2:",
+                "pop {{r4-r11, pc}}",
+            )
+        }
+    };
+}
+
+/// See [`requantize`](reference::requantize).
+pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
+    if requantizer.scales.is_none() || !is_safe(requantizer.bias) {
+        return reference::requantize(tile, requantizer);
+    }
+    let (rows, first) = (requantizer.rows(tile), tile.as_mut_ptr());
+    let parameters = in_turn([requantizer.multiplier, requantizer.bias]);
+    let parameters = parameters.as_flattened().as_flattened();
+    // SAFETY: so many rows are there.
+    unsafe {
+        for_rows(requantize_rows, first, parameters, (first.cast(), CHANNELS, 4), (requantizer, rows, [0; 2]), |row| {
+            let tile = core::slice::from_raw_parts_mut(first.add(row * CHANNELS), CHANNELS);
+            reference::requantize(tile, &requantizer.from_row(row));
+        });
+    }
+}
+
+#[cfg(kernel_thumb2)]
+macro_rules! store {
+    () => {
+        "stmia r2!, {{r4-r7}}"
+    };
+}
+#[cfg(kernel_thumb2)]
+of_rows!(requantize_rows, "2", scaled, store);
+
+/// See [`OfRows`]; the output is in the place of the tile. Query, key and value are shifted left, too.
+///
+/// # Safety
+///
+/// As for [`OfRows`].
+#[cfg(kernel_dsp)]
+#[unsafe(naked)]
+unsafe extern "C" fn requantize_rows(
+    tile: *const i32,
+    parameters: *const i32,
+    out: *mut u8,
+    shift: u32,
+    rows: Rows,
+) -> *const i32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r11, lr}}",
+        "1:",
+        begin_row!(),
+        "bhi 3f",
+        half_step!(),
+        ".rept 4",
+        "ldmia r0, {{r4-r7}}",
+        scaled!(),
+        multiplied!(),
+        "stmia r0!, {{r4-r7}}",
+        ".endr",
+        "2:",
+        "ldr r5, [sp, #52]",
+        "subs r1, #128",
+        "cmp r0, r5",
+        "bne 1b",
+        "pop {{r4-r11, pc}}",
+        // To the left, up to 15: doubled one time after the other, saturating, and the last time while the bias is added.
+        "3:",
+        "rsb r12, r12, #0",
+        "cmp r12, #15",
+        "bhi 8f",
+        ".rept 4",
+        "ldmia r0, {{r4-r7}}",
+        scaled!(),
+        "ldmia r1!, {{r8-r11}}",
+        "smmulr r4, r4, r8",
+        "smmulr r5, r5, r9",
+        "smmulr r6, r6, r10",
+        "smmulr r7, r7, r11",
+        "ldmia r1!, {{r8-r11}}",
+        "movs r2, r12",
+        "beq 5f",
+        "4:",
+        "subs r2, #1",
+        "beq 6f",
+        "qadd r4, r4, r4",
+        "qadd r5, r5, r5",
+        "qadd r6, r6, r6",
+        "qadd r7, r7, r7",
+        "b 4b",
+        "5:",
+        "qadd r4, r4, r8",
+        "qadd r5, r5, r9",
+        "qadd r6, r6, r10",
+        "qadd r7, r7, r11",
+        "b 7f",
+        "6:",
+        "qdadd r4, r8, r4",
+        "qdadd r5, r9, r5",
+        "qdadd r6, r10, r6",
+        "qdadd r7, r11, r7",
+        "7:",
+        "stmia r0!, {{r4-r7}}",
+        ".endr",
+        "b 2b",
+        "8:",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+/// Adds four values to what is there and shifts. Each value has half a step for the rounding, and a step less, which comes back when it is saturated:
+/// so −32768 is not reached.
+#[cfg(kernel_dsp)]
+macro_rules! add {
+    () => {
+        "ldrd r8, r9, [r2]
+        ldrd r10, r11, [sp, #56]
+        sxtah r4, r4, r8
+        sxtah r5, r5, r8, ror #16
+        sxtah r6, r6, r9
+        sxtah r7, r7, r9, ror #16
+        asr r4, r11
+        asr r5, r11
+        asr r6, r11
+        asr r7, r11
+        ssat r4, #16, r4
+        ssat r5, #16, r5
+        ssat r6, #16, r6
+        ssat r7, #16, r7
+        pkhbt r4, r4, r5, lsl #16
+        pkhbt r6, r6, r7, lsl #16
+        qadd16 r4, r4, r10
+        qadd16 r6, r6, r10
+        strd r4, r6, [r2], #8"
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! add {
+    () => {
+        "ldr r11, [sp, #60]
+        .irp value, r4, r5, r6, r7
+        ldrsh r8, [r2]
+        add \\value, r8
+        asr \\value, r11
+        ssat \\value, #16, \\value
+        add \\value, #1
+        ssat \\value, #16, \\value
+        strh \\value, [r2], #2
+        .endr"
+    };
+}
+
+of_rows!(add_scaled_rows, "2", scaled, add);
+of_rows!(add_rows, "2", as_they_are, add);
+
+/// See [`add_residual`](reference::add_residual).
+pub(super) fn add_residual(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    shift: u32,
+    residual: &mut [i16],
+    stride: usize,
+) {
+    let is_aligned = residual.as_ptr().addr().is_multiple_of(4) && stride.is_multiple_of(2);
+    let rows = whole_rows(requantizer, tile, channels, residual.len(), stride)
+        .filter(|_| is_aligned && shift <= 15 && is_safe(requantizer.bias));
+    let Some(rows) = rows else {
+        return reference::add_residual(tile, requantizer, channels, shift, residual, stride);
+    };
+    let less = if shift == 0 { -1 } else { -1 << (shift - 1) };
+    let bias = requantizer.bias.map(|bias| bias + less);
+    let parameters = in_turn([requantizer.multiplier, &bias]);
+    let parameters = parameters.as_flattened().as_flattened();
+    let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows };
+    let (first, out) = (tile.as_mut_ptr(), residual.as_mut_ptr());
+    // SAFETY: so many rows are there, and the residual's pairs are aligned.
+    unsafe {
+        let of_rows = (requantizer, rows, [0x0001_0001, shift]);
+        for_rows(function, first, parameters, (out.cast(), stride, 2), of_rows, |row| {
+            let (sums, out) = row_of(first, out, row, stride);
+            reference::add_residual(sums, &requantizer.from_row(row), CHANNELS, shift, out, CHANNELS);
+        });
+    }
+}
+
+/// GELU of a register through the table around r11, 24 fraction bits; changes r8 to r10.
 macro_rules! gelu_of {
     ($x:literal) => {
         concat!(
@@ -50,7 +417,7 @@ macro_rules! gelu_of {
             "ssat r10, #20, ",
             $x,
             "\n",
-            "add r8, lr, r8, lsl #3\n",
+            "add r8, r11, r8, lsl #3\n",
             "ldrd r8, r9, [r8]\n",
             "mla ",
             $x,
@@ -59,7 +426,7 @@ macro_rules! gelu_of {
             $x,
             ", ",
             $x,
-            ", #255",
+            ", #255\n",
         )
     };
 }
@@ -78,41 +445,77 @@ macro_rules! store_halves {
     };
 }
 
-/// See [`scale_rows`](reference::scale_rows).
-pub(super) fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
-    let rows = (tile.len() / CHANNELS).min(scales.len());
-    if rows > 0 {
-        // SAFETY: so many rows are there.
-        unsafe { scale_rows_asm(tile.as_mut_ptr(), scales.as_ptr(), shift & 31, rows) };
+/// GELU of four values, in the unit of what reads them.
+macro_rules! activate {
+    () => {
+        concat!(
+            "ldr r11, [sp, #56]\n",
+            gelu_of!("r4"),
+            gelu_of!("r5"),
+            gelu_of!("r6"),
+            gelu_of!("r7"),
+            "ldmia r1!, {{r8-r11}}\n",
+            multiply_high!("r4", "r4", "r8", "r8"),
+            "\n",
+            multiply_high!("r5", "r5", "r9", "r9"),
+            "\n",
+            multiply_high!("r6", "r6", "r10", "r10"),
+            "\n",
+            multiply_high!("r7", "r7", "r11", "r11"),
+            "\n",
+            "ssat r4, #16, r4\nssat r5, #16, r5\nssat r6, #16, r6\nssat r7, #16, r7\n",
+            store_halves!(),
+        )
+    };
+}
+
+of_rows!(gelu_rows, "3", scaled, activate);
+
+/// See [`activate_tile`](activation::activate_tile).
+pub(super) fn activate_tile(
+    delta: Option<&[i16; 257]>,
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    multiplier: &PerChannel,
+    out: &mut [i16],
+    stride: usize,
+) {
+    let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA));
+    // GELU's least value, −0.17, stays above −32767 with these.
+    let is_small = multiplier.iter().all(|multiplier| (0..=1 << 25).contains(multiplier));
+    let is_usual = is_gelu && is_small && requantizer.scales.is_some() && is_safe(requantizer.bias);
+    let rows = whole_rows(requantizer, tile, channels, out.len(), stride).filter(|_| is_usual);
+    let Some(rows) = rows else {
+        return activation::activate_tile(delta, tile, requantizer, channels, multiplier, out, stride);
+    };
+    let parameters = in_turn([requantizer.multiplier, requantizer.bias, multiplier]);
+    let parameters = parameters.as_flattened().as_flattened();
+    // That of 0.
+    let table = GELU.as_ptr_range().start.wrapping_add(GELU.len() / 2);
+    let (first, out) = (tile.as_mut_ptr(), out.as_mut_ptr());
+    // SAFETY: so many rows are there.
+    unsafe {
+        let of_rows = (requantizer, rows, [table.expose_provenance() as u32, 0]);
+        for_rows(gelu_rows, first, parameters, (out.cast(), stride, 2), of_rows, |row| {
+            let (sums, out) = row_of(first, out, row, stride);
+            let requantizer = requantizer.from_row(row);
+            activation::activate_tile(delta, sums, &requantizer, CHANNELS, multiplier, out, CHANNELS);
+        });
     }
 }
 
+/// One row of a tile and of its output.
+///
 /// # Safety
 ///
-/// `rows`, not 0, are readable and writable.
-#[unsafe(naked)]
-unsafe extern "C" fn scale_rows_asm(tile: *mut i32, scales: *const i32, shift: u32, rows: usize) {
-    naked_asm!(
-        architecture!(),
-        "push {{r4-r8, lr}}",
-        "1:",
-        "ldr r8, [r1], #4",
-        ".rept 4",
-        "ldmia r0, {{r4-r7}}",
-        "lsls r4, r2",
-        "lsls r5, r2",
-        "lsls r6, r2",
-        "lsls r7, r2",
-        multiply_high!("r4", "r4", "r8", "r12"),
-        multiply_high!("r5", "r5", "r8", "r12"),
-        multiply_high!("r6", "r6", "r8", "r12"),
-        multiply_high!("r7", "r7", "r8", "r12"),
-        "stmia r0!, {{r4-r7}}",
-        ".endr",
-        "subs r3, #1",
-        "bne 1b",
-        "pop {{r4-r8, pc}}",
-    )
+/// There are 16 elements of this row of both, which nobody else has.
+unsafe fn row_of<'r>(tile: *mut i32, out: *mut i16, row: usize, stride: usize) -> (&'r mut [i32], &'r mut [i16]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sums = core::slice::from_raw_parts_mut(tile.add(row * CHANNELS), CHANNELS);
+        (sums, core::slice::from_raw_parts_mut(out.add(row * stride), CHANNELS))
+    }
 }
 
 /// See [`scale_accumulators`](reference::scale_accumulators).
@@ -156,228 +559,6 @@ unsafe extern "C" fn scale_accumulators_asm(
         "ldr lr, [sp, #36]",
         "subs lr, #1",
         "str lr, [sp, #36]",
-        "bne 1b",
-        "pop {{r4-r11, pc}}",
-    )
-}
-
-/// See [`requantize`](reference::requantize).
-pub(super) fn requantize(
-    tile: &mut [i32],
-    shifts: &[u8],
-    output_shift: i32,
-    bias: &PerChannel,
-    multiplier: &PerChannel,
-) {
-    // A product is at most 2³⁰, and less than half of it is left behind a shift of two and more: no sum overflows.
-    let is_safe = bias.iter().all(|bias| bias.unsigned_abs() <= 1 << 30);
-    let mut rows = tile.as_chunks_mut::<CHANNELS>().0;
-    let mut shifts = shifts;
-    loop {
-        let count = rows.len().min(shifts.len());
-        if count == 0 {
-            return;
-        }
-        let left = if is_safe {
-            // SAFETY: `count` rows and shifts are there.
-            unsafe { requantize_asm(rows.as_mut_ptr(), shifts.as_ptr(), bias, multiplier, output_shift, count) }
-        } else {
-            count
-        };
-        // The row at which it has stopped.
-        let (Some(behind), Some(behind_shifts)) = (rows.get_mut(count - left..), shifts.get(count - left..)) else {
-            return;
-        };
-        let (Some((row, behind)), Some((&shift, behind_shifts))) =
-            (behind.split_first_mut(), behind_shifts.split_first())
-        else {
-            return;
-        };
-        reference::requantize(row, &[shift], output_shift, bias, multiplier);
-        (rows, shifts) = (behind, behind_shifts);
-    }
-}
-
-/// Requantises row by row, up to the first whose shift is not 2 to 31, and returns how many rows are left.
-///
-/// # Safety
-///
-/// `rows`, not 0, are readable and writable, and so are their shifts.
-#[unsafe(naked)]
-unsafe extern "C" fn requantize_asm(
-    tile: *mut [i32; CHANNELS],
-    shifts: *const u8,
-    bias: *const PerChannel,
-    multiplier: *const PerChannel,
-    output_shift: i32,
-    rows: usize,
-) -> usize {
-    naked_asm!(
-        architecture!(),
-        "push {{r4-r11, lr}}",
-        "1:",
-        "ldrb r12, [r1], #1",
-        "ldr lr, [sp, #36]",
-        "sub r12, lr",
-        "sub lr, r12, #2",
-        "cmp lr, #29",
-        "bhi 2f",
-        half_step!(),
-        ".rept 4",
-        "ldmia r0, {{r4-r7}}",
-        "ldmia r3!, {{r8-r11}}",
-        multiply_high!("r4", "r4", "r8", "r8"),
-        multiply_high!("r5", "r5", "r9", "r9"),
-        multiply_high!("r6", "r6", "r10", "r10"),
-        multiply_high!("r7", "r7", "r11", "r11"),
-        "ldmia r2!, {{r8-r11}}",
-        shift_and_add!("r4", "r8"),
-        shift_and_add!("r5", "r9"),
-        shift_and_add!("r6", "r10"),
-        shift_and_add!("r7", "r11"),
-        "stmia r0!, {{r4-r7}}",
-        ".endr",
-        "subs r2, #64",
-        "subs r3, #64",
-        "ldr lr, [sp, #40]",
-        "subs lr, #1",
-        "str lr, [sp, #40]",
-        "bne 1b",
-        "2:",
-        "ldr r0, [sp, #40]",
-        "pop {{r4-r11, pc}}",
-    )
-}
-
-/// See [`add_residual`](reference::add_residual).
-#[cfg(kernel_dsp)]
-pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-    let rows = (tile.len() / CHANNELS).min(residual.len().div_ceil(stride.max(1)));
-    let is_whole = channels >= CHANNELS && rows > 0 && residual.len() >= (rows - 1) * stride + CHANNELS;
-    let is_aligned = residual.as_ptr().addr().is_multiple_of(4) && stride.is_multiple_of(2) && stride >= CHANNELS;
-    if !is_whole || !is_aligned || shift > 15 {
-        return reference::add_residual(tile, channels, shift, residual, stride);
-    }
-    // Half a step for the rounding, and a step less, which comes back when it is saturated: so −32768 is not reached.
-    let less = if shift == 0 { -1 } else { -1 << (shift - 1) };
-    // SAFETY: so many rows are there, and the residual's pairs are aligned.
-    unsafe { add_residual_asm(tile.as_ptr(), residual.as_mut_ptr(), 2 * (stride - CHANNELS), less, shift, rows) };
-}
-
-/// # Safety
-///
-/// `rows`, not 0, are readable and writable; those of the residual begin at multiples of 4.
-#[cfg(kernel_dsp)]
-#[unsafe(naked)]
-unsafe extern "C" fn add_residual_asm(
-    tile: *const i32,
-    residual: *mut i16,
-    gap_bytes: usize,
-    less: i32,
-    shift: u32,
-    rows: usize,
-) {
-    naked_asm!(
-        architecture!(),
-        "push {{r4-r11, lr}}",
-        "ldrd r12, lr, [sp, #36]",
-        "mov r11, #0x00010001",
-        "1:",
-        ".rept 4",
-        "ldmia r0!, {{r4-r7}}",
-        "ldrd r8, r9, [r1]",
-        "sxtah r10, r3, r8",
-        "qadd r4, r4, r10",
-        "sxtah r10, r3, r8, ror #16",
-        "qadd r5, r5, r10",
-        "sxtah r10, r3, r9",
-        "qadd r6, r6, r10",
-        "sxtah r10, r3, r9, ror #16",
-        "qadd r7, r7, r10",
-        // A sum that has been saturated is so again: a shift of 15 leaves 65535.
-        "asr r4, r12",
-        "asr r5, r12",
-        "asr r6, r12",
-        "asr r7, r12",
-        "ssat r4, #16, r4",
-        "ssat r5, #16, r5",
-        "ssat r6, #16, r6",
-        "ssat r7, #16, r7",
-        "pkhbt r4, r4, r5, lsl #16",
-        "pkhbt r6, r6, r7, lsl #16",
-        "qadd16 r4, r4, r11",
-        "qadd16 r6, r6, r11",
-        "strd r4, r6, [r1], #8",
-        ".endr",
-        "add r1, r2",
-        "subs lr, #1",
-        "bne 1b",
-        "pop {{r4-r11, pc}}",
-    )
-}
-
-/// See [`activate_tile`](activation::activate_tile).
-pub(super) fn activate_tile(
-    delta: Option<&[i16; 257]>,
-    tile: &[i32],
-    channels: usize,
-    multiplier: &PerChannel,
-    out: &mut [i16],
-    stride: usize,
-) {
-    let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA));
-    let rows = (tile.len() / CHANNELS).min(out.len().div_ceil(stride.max(1)));
-    let is_whole =
-        channels >= CHANNELS && rows > 0 && stride >= CHANNELS && out.len() >= (rows - 1) * stride + CHANNELS;
-    // GELU's least value, −0.17, stays above −32767 with these.
-    let is_small = multiplier.iter().all(|multiplier| (0..=1 << 25).contains(multiplier));
-    if !is_gelu || !is_whole || !is_small {
-        return activation::activate_tile(delta, tile, channels, multiplier, out, stride);
-    }
-    let gap = size_of::<i16>() * (stride - CHANNELS);
-    // SAFETY: so many rows are there.
-    unsafe {
-        gelu_asm(tile.as_ptr(), multiplier, out.as_mut_ptr(), gap, GELU.as_ptr_range().start.add(GELU.len() / 2), rows)
-    };
-}
-
-/// # Safety
-///
-/// `rows`, not 0, are readable and writable; `zero` is the entry of [`GELU`] for 0.
-#[unsafe(naked)]
-unsafe extern "C" fn gelu_asm(
-    tile: *const i32,
-    multiplier: *const PerChannel,
-    out: *mut i16,
-    gap_bytes: usize,
-    zero: *const [i32; 2],
-    rows: usize,
-) {
-    naked_asm!(
-        architecture!(),
-        "push {{r4-r11, lr}}",
-        "ldrd lr, r12, [sp, #36]",
-        "1:",
-        ".rept 4",
-        "ldmia r0!, {{r4-r7}}",
-        gelu_of!("r4"),
-        gelu_of!("r5"),
-        gelu_of!("r6"),
-        gelu_of!("r7"),
-        "ldmia r1!, {{r8-r11}}",
-        multiply_high!("r4", "r4", "r8", "r8"),
-        multiply_high!("r5", "r5", "r9", "r9"),
-        multiply_high!("r6", "r6", "r10", "r10"),
-        multiply_high!("r7", "r7", "r11", "r11"),
-        "ssat r4, #16, r4",
-        "ssat r5, #16, r5",
-        "ssat r6, #16, r6",
-        "ssat r7, #16, r7",
-        store_halves!(),
-        ".endr",
-        "subs r1, #64",
-        "add r2, r3",
-        "subs r12, #1",
         "bne 1b",
         "pop {{r4-r11, pc}}",
     )

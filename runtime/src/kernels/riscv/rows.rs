@@ -8,10 +8,10 @@
 use crate::kernels::PerChannel;
 use crate::kernels::registers::{self, Core, EXP2, GELU};
 use crate::ops::activation;
-use crate::ops::fixed_point::{saturate_i16, scale_by_power_of_two};
+use crate::ops::fixed_point::{rounding_shift_right, saturate_i16, scale_by_power_of_two};
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-use crate::ops::requantize;
+use crate::ops::requantize::{self, Requantizer};
 use crate::ops::softmax::RowScale;
 use crate::ops::tables::GELU_DELTA;
 
@@ -99,16 +99,22 @@ fn for_rows<'a>(
     mut out: &'a mut [i16],
     stride: usize,
     each: impl Fn(&[i32; 16], &mut [i16; 16]),
-    others: impl FnOnce(&'a [i32], &'a mut [i16]),
+    others: impl Fn(&[i32; 16], &mut [i16]),
 ) {
-    if channels >= 16 && stride >= 16 {
-        while let (Some((sums, sums_behind)), Some(row)) = (tile.split_first_chunk(), out.first_chunk_mut()) {
-            each(sums, row);
-            tile = sums_behind;
-            out = core::mem::take(&mut out).get_mut(stride..).unwrap_or_default();
+    let has_all = channels >= 16 && stride >= 16;
+    while let Some((values, behind)) = tile.split_first_chunk() {
+        match out.first_chunk_mut() {
+            Some(row) if has_all => each(values, row),
+            _ => others(values, out.get_mut(..channels.min(out.len())).unwrap_or_default()),
         }
+        tile = behind;
+        out = core::mem::take(&mut out).get_mut(stride.max(1)..).unwrap_or_default();
     }
-    others(tile, out);
+}
+
+/// Whether no bias overflows with a product, which is at most 2³⁰ in magnitude.
+fn is_small(bias: &PerChannel) -> bool {
+    bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30)
 }
 
 /// Within ±32767.
@@ -118,35 +124,32 @@ fn fits_i16(value: i32) -> bool {
 }
 
 /// See [`requantize`](requantize::requantize).
-pub(super) fn requantize(
-    tile: &mut [i32],
-    shifts: &[u8],
-    output_shift: i32,
-    bias: &PerChannel,
-    multiplier: &PerChannel,
-) {
-    // A high half is at most 2³⁰ in magnitude.
-    let is_small = bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30);
-    for (tile, &shift) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts) {
-        match i32::from(shift) - output_shift {
-            right @ 0..=29 if is_small => {
+pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
+    let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
+    let (is_small, rows) = (is_small(bias), requantizer.rows(tile));
+    for (row, (tile, &shift)) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts).enumerate().take(rows) {
+        match (scales.and_then(|scales| scales.get(row)), i32::from(shift) - output_shift) {
+            (Some(&scale), right @ 0..=29) if is_small => {
                 let half = (1 << right) >> 1;
                 sixteen!(at => {
-                    let value = Rv32im::multiply_high(tile[at], multiplier[at]);
-                    tile[at] = ((value + half) >> right) + bias[at]
+                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
+                    let product = Rv32im::multiply_high(sum, multiplier[at]);
+                    tile[at] = ((product + half) >> right) + bias[at]
                 });
             }
-            left @ -15..=-1 if is_small => {
+            (Some(&scale), left @ -15..=-1) if is_small => {
                 let left = left.unsigned_abs();
                 let limit = (1 << 30) >> left;
                 sixteen!(at => {
-                    let value = Rv32im::multiply_high(tile[at], multiplier[at]);
+                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
+                    let product = Rv32im::multiply_high(sum, multiplier[at]);
                     // Small enough for the shift, and for the bias behind it.
-                    let is_usual = value.wrapping_add(limit) as u32 <= 2 * limit as u32;
-                    tile[at] = if is_usual { (value << left) + bias[at] } else { shift_left_one(value, left, bias[at]) }
+                    let is_usual = product.wrapping_add(limit) as u32 <= 2 * limit as u32;
+                    tile[at] =
+                        if is_usual { (product << left) + bias[at] } else { shift_left_one(product, left, bias[at]) }
                 });
             }
-            _ => requantize::requantize(tile, &[shift], output_shift, bias, multiplier),
+            _ => registers::requantize::<Rv32im>(tile, &requantizer.from_row(row)),
         }
     }
 }
@@ -158,34 +161,44 @@ fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
 }
 
 /// See [`add_residual`](requantize::add_residual).
-pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
+pub(super) fn add_residual(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    shift: u32,
+    residual: &mut [i16],
+    stride: usize,
+) {
     if shift > 15 {
-        return requantize::add_residual(tile, channels, shift, residual, stride);
+        return requantize::add_residual(tile, requantizer, channels, shift, residual, stride);
     }
+    requantize(tile, requantizer);
+    let tile = tile.get(..16 * requantizer.rows(tile)).unwrap_or_default();
     let half = (1 << shift) >> 1;
-    let each = |tile: &[i32; 16], residual: &mut [i16; 16]| {
+    let each = |values: &[i32; 16], residual: &mut [i16; 16]| {
         sixteen!(at => {
             // A sum that wraps is still outside of int16 when it has been shifted by so little.
-            let sum = tile[at].wrapping_add(i32::from(residual[at])).wrapping_add(half) >> shift;
-            residual[at] = if fits_i16(sum) { sum as i16 } else { add_one(tile[at], shift, residual[at]) }
+            let sum = values[at].wrapping_add(i32::from(residual[at])).wrapping_add(half) >> shift;
+            residual[at] = if fits_i16(sum) { sum as i16 } else { add_one(values[at], shift, residual[at]) }
         });
     };
-    for_rows(tile, channels, residual, stride, each, |tile, residual| {
-        requantize::add_residual(tile, channels, shift, residual, stride);
-    });
+    let others = |values: &[i32; 16], residual: &mut [i16]| {
+        residual.iter_mut().zip(values).for_each(|(residual, &value)| *residual = add_one(value, shift, *residual));
+    };
+    for_rows(tile, channels, residual, stride, each, others);
 }
 
 #[cold]
 #[inline(never)]
-fn add_one(out: i32, shift: u32, mut x: i16) -> i16 {
-    requantize::add_residual(&[out; 16], 1, shift, core::slice::from_mut(&mut x), 1);
-    x
+fn add_one(value: i32, shift: u32, x: i16) -> i16 {
+    saturate_i16(rounding_shift_right(value.saturating_add(i32::from(x)), shift))
 }
 
 /// See [`activate_tile`](activation::activate_tile).
 pub(super) fn activate_tile(
     delta: Option<&[i16; 257]>,
-    tile: &[i32],
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
     channels: usize,
     multiplier: &PerChannel,
     out: &mut [i16],
@@ -199,23 +212,27 @@ pub(super) fn activate_tile(
     let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
     let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
     if most == 0 || delta.is_none_or(|delta| !core::ptr::eq(delta, &GELU_DELTA)) {
-        return activation::activate_tile(delta, tile, channels, multiplier, out, stride);
+        return activation::activate_tile(delta, tile, requantizer, channels, multiplier, out, stride);
     }
-    let each = |tile: &[i32; 16], out: &mut [i16; 16]| {
+    requantize(tile, requantizer);
+    let tile = tile.get(..16 * requantizer.rows(tile)).unwrap_or_default();
+    let each = |values: &[i32; 16], out: &mut [i16; 16]| {
         sixteen!(at => {
-            let input = tile[at].wrapping_sub(LEAST) as u32;
+            let input = values[at].wrapping_sub(LEAST) as u32;
             out[at] = match GELU.get(input as usize >> 7) {
                 Some([offset, slope]) if input < inputs => {
-                    let activated = offset.wrapping_add(slope.wrapping_mul(tile[at])) & !255;
+                    let activated = offset.wrapping_add(slope.wrapping_mul(values[at])) & !255;
                     Rv32im::multiply_high(activated, multiplier[at]) as i16
                 }
-                _ => activate_one(tile[at], multiplier[at]),
+                _ => activate_one(values[at], multiplier[at]),
             }
         });
     };
-    for_rows(tile, channels, out, stride, each, |tile, out| {
-        activation::activate_tile(delta, tile, channels, multiplier, out, stride);
-    });
+    let others = |values: &[i32; 16], out: &mut [i16]| {
+        let channels = out.iter_mut().zip(values).zip(multiplier);
+        channels.for_each(|((out, &value), &multiplier)| *out = activate_one(value, multiplier));
+    };
+    for_rows(tile, channels, out, stride, each, others);
 }
 
 #[cold]

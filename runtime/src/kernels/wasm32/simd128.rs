@@ -20,7 +20,6 @@ pub(super) static SIMD128: Kernels = Kernels {
     matmul_u8_i8,
     matmul_packed_i8: matmul_i8,
     matmul_packed_u8_i8: matmul_u8_i8,
-    scale_rows,
     scale_accumulators,
     requantize,
     add_residual,

@@ -22,7 +22,6 @@ pub(super) static AVX2: Kernels = Kernels {
     matmul_u8_i8,
     matmul_packed_i8,
     matmul_packed_u8_i8,
-    scale_rows,
     scale_accumulators,
     requantize,
     add_residual,
@@ -408,7 +407,7 @@ unsafe fn block<T: Widen, const M: usize, const N: usize>(
     while k < whole {
         if k % 64 == 0 {
             for column in 0..N {
-                _mm_prefetch::<_MM_HINT_T0>(weight.as_ptr().wrapping_add(ahead + column * shape.weight_stride + k));
+                _mm_prefetch::<_MM_HINT_T1>(weight.as_ptr().wrapping_add(ahead + column * shape.weight_stride + k));
             }
         }
         // SAFETY: `k + 16 ≤ shape.k`, and each of the M and N rows has `shape.k` readable elements from its start.

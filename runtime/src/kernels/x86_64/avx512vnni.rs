@@ -22,7 +22,6 @@ pub(super) static AVX512VNNI: Kernels = Kernels {
     matmul_i8,
     matmul_packed_i8,
     matmul_packed_u8_i8,
-    scale_rows,
     scale_accumulators,
     requantize,
     add_residual,

@@ -8,7 +8,7 @@ use mbert_runtime::ops::activation::{activate_tile, delta_table, tanh};
 use mbert_runtime::ops::average::{Divisor, average_row};
 use mbert_runtime::ops::log_sum_exp::LogSumExp;
 use mbert_runtime::ops::quantize::{quantize_i16, quantize_i32, quantize_smoothed};
-use mbert_runtime::ops::requantize::{add_residual, requantize, scale_accumulators};
+use mbert_runtime::ops::requantize::{Requantizer, add_residual, requantize, scale_accumulators};
 use mbert_runtime::ops::softmax::{SoftmaxScale, softmax_row};
 use no_panic::{any, look, some};
 
@@ -19,12 +19,20 @@ pub extern "C" fn _start() {
     look((config.check(), config.head_dim()));
 
     let delta = delta_table(*any::<HiddenAct>());
-    activate_tile(delta, some(), *any(), any(), some(), *any());
+    let requantizer = Requantizer {
+        scales: any::<bool>().then(|| &*some()),
+        accumulator_shift: *any(),
+        shifts: some(),
+        output_shift: *any(),
+        bias: any(),
+        multiplier: any(),
+    };
+    activate_tile(delta, some(), &requantizer, *any(), any(), some(), *any());
     look(tanh(*any()));
 
     scale_accumulators(some(), some(), *any(), some());
-    requantize(some(), some(), *any(), any(), any());
-    add_residual(some(), *any(), *any(), some(), *any());
+    requantize(some(), &requantizer);
+    add_residual(some(), &requantizer, *any(), *any(), some(), *any());
 
     look((quantize_i16(some(), some()), quantize_i32(some(), some()), quantize_smoothed(some(), some(), some())));
 

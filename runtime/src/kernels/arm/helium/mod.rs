@@ -35,7 +35,6 @@ pub(super) static HELIUM: Kernels = Kernels {
     matmul_u8_i8: products::matmul_u8_i8,
     matmul_packed_i8: products::matmul_packed_i8,
     matmul_packed_u8_i8: products::matmul_packed_u8_i8,
-    scale_rows: tiles::scale_rows,
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,

@@ -1,42 +1,11 @@
-//! What follows the sums of a linear layer: tiles of `[rows][16]` int32, a row with each time through a loop.
+//! What follows the sums of a linear layer: tiles of `[rows][16]` int32, a row with each time through a loop. Sums are scaled, requantised, and
+//! taken to where they go while they are in registers.
 
 use core::arch::naked_asm;
 
 use crate::kernels::PerChannel;
-use crate::ops::{activation, requantize};
-
-assembly! {
-    /// # Safety
-    ///
-    /// There are `rows` rows of 16, and as many scales.
-    fn scale(tile: *mut i32, scales: *const i32, shift: u32, rows: usize) {
-        "push {{r4, lr}}",
-        "wls lr, r3, 2f",
-        "1:",
-        "ldr r4, [r1], #4",
-        "vdup.32 q3, r4",
-        ".rept 2",
-        "vldrw.32 q0, [r0]",
-        "vldrw.32 q1, [r0, #16]",
-        "vshl.s32 q0, r2",
-        "vshl.s32 q1, r2",
-        "vrmulh.s32 q0, q0, q3",
-        "vrmulh.s32 q1, q1, q3",
-        "vstrw.32 q0, [r0], #16",
-        "vstrw.32 q1, [r0], #16",
-        ".endr",
-        "le lr, 1b",
-        "2:",
-        "pop {{r4, pc}}",
-    }
-}
-
-/// See [`scale_rows`](requantize::scale_rows).
-pub(super) fn scale_rows(tile: &mut [i32], scales: &[i32], shift: u32) {
-    let rows = scales.len().min(tile.len() / 16);
-    // SAFETY: so many rows and scales are there.
-    unsafe { scale(tile.as_mut_ptr(), scales.as_ptr(), shift & 31, rows) };
-}
+use crate::ops::activation;
+use crate::ops::requantize::{self, Requantizer};
 
 assembly! {
     /// # Safety
@@ -70,117 +39,224 @@ pub(super) fn scale_accumulators(acc: &[i32], scales: &[i32], shift: u32, tile: 
     unsafe { scale_and_add(acc.as_ptr(), scales.as_ptr(), shift & 31, tile.as_mut_ptr(), rows) };
 }
 
+/// What rows are requantised with.
+#[repr(C)]
+struct Rows {
+    scales: *const i32,
+    shifts: *const u8,
+    accumulator_shift: u32,
+    output_shift: i32,
+    rows: usize,
+    /// Bytes from a row of the output to the next.
+    step: usize,
+    /// What the output needs.
+    of_output: i32,
+    bias: *const PerChannel,
+    multiplier: *const PerChannel,
+}
+
+impl Rows {
+    fn new(requantizer: &Requantizer<'_>, rows: usize, step: usize, of_output: i32) -> Self {
+        let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
+        Self {
+            scales: scales.unwrap_or_default().as_ptr(),
+            shifts: shifts.as_ptr(),
+            accumulator_shift: accumulator_shift & 31,
+            output_shift,
+            rows,
+            step,
+            of_output,
+            bias,
+            multiplier,
+        }
+    }
+}
+
+/// Whether a shift that is cut to −32..=31 gives what one does that is cut to −31..=30, as the reference's is. Only a product of 2³⁰ tells −32 from −31;
+/// there is none of a sum that has been scaled, which is at most 2³⁰ itself, nor with a multiplier that is not negative.
+fn are_shifts_small(requantizer: &Requantizer<'_>) -> bool {
+    let is_small = requantizer.scales.is_some() || requantizer.multiplier.iter().all(|&multiplier| multiplier >= 0);
+    requantizer.output_shift <= 30 && is_small
+}
+
+/// Loads what [`Rows`] has, from r2 on: scales to r3, shifts to r4, shifts of all to r5 and r6, rows to r7, step to r8, what the output needs to r9,
+/// multipliers to q4 to q7; r2 becomes where the biases are.
+macro_rules! load_rows {
+    () => {
+        "ldrd r3, r4, [r2]
+        ldrd r5, r6, [r2, #8]
+        ldrd r7, r8, [r2, #16]
+        ldrd r9, r10, [r2, #24]
+        ldr r2, [r2, #32]
+        vldmia r2, {{d8-d15}}
+        mov r2, r10"
+    };
+}
+
+/// A row's scale in q3, and its shift in r10.
+macro_rules! begin_scaled {
+    () => {
+        "ldr r11, [r3], #4
+        ldrb r10, [r4], #1
+        vdup.32 q3, r11
+        subs.w r10, r6, r10
+        ssat r10, #6, r10"
+    };
+}
+macro_rules! begin {
+    () => {
+        "ldrb r10, [r4], #1
+        subs.w r10, r6, r10
+        ssat r10, #6, r10"
+    };
+}
+
+/// Scales the sums in q0 and q1.
+macro_rules! scale {
+    () => {
+        "vshl.s32 q0, r5
+        vshl.s32 q1, r5
+        vrmulh.s32 q0, q0, q3
+        vrmulh.s32 q1, q1, q3"
+    };
+}
+macro_rules! as_they_are {
+    () => {
+        ""
+    };
+}
+
+/// Eight values in q0 and q1: by the multipliers in two vectors, and with biases from `$at` on.
+macro_rules! values {
+    ($multiplier_0:literal, $multiplier_1:literal, $at:literal) => {
+        concat!(
+            "vrmulh.s32 q0, q0, ",
+            $multiplier_0,
+            "\nvldrw.32 q2, [r2, #",
+            $at,
+            "]\nvrmulh.s32 q1, q1, ",
+            $multiplier_1,
+            "\nvqrshl.s32 q0, r10\nvqrshl.s32 q1, r10\nvqadd.s32 q0, q0, q2\nvldrw.32 q2, [r2, #16 + ",
+            $at,
+            "]\nvqadd.s32 q1, q1, q2",
+        )
+    };
+}
+
 assembly! {
     /// # Safety
     ///
-    /// There are `rows` rows of 16, and as many shifts.
-    fn requantize_rows(
-        tile: *mut i32,
-        shifts: *const u8,
-        rows: usize,
-        output_shift: i32,
-        bias: &PerChannel,
-        multiplier: &PerChannel,
-    ) {
-        "push {{r4-r8, lr}}",
+    /// There are so many rows of 16, and all that they are requantised with.
+    fn requantize_rows(tile: *mut i32, _out: *mut i16, rows: &Rows) {
+        "push {{r4-r11, lr}}",
         "vpush {{d8-d15}}",
-        "ldrd r4, r5, [sp, #88]",
-        "vldrw.32 q4, [r5]",
-        "vldrw.32 q5, [r5, #16]",
-        "vldrw.32 q6, [r5, #32]",
-        "vldrw.32 q7, [r5, #48]",
-        "movs r7, #30",
-        "mvn r8, #30",
-        "wls lr, r2, 2f",
+        load_rows!(),
+        "wls lr, r7, 2f",
         "1:",
-        // The shift to the left, −31 to 30.
-        "ldrb r6, [r1], #1",
-        "subs r6, r3, r6",
-        "cmp r6, r7",
-        "csel r6, r7, r6, gt",
-        "cmp r6, r8",
-        "csel r6, r8, r6, lt",
+        begin_scaled!(),
         "vldrw.32 q0, [r0]",
-        "vrmulh.s32 q0, q0, q4",
         "vldrw.32 q1, [r0, #16]",
-        "vrmulh.s32 q1, q1, q5",
-        "vqrshl.s32 q0, r6",
-        "vldrw.32 q2, [r4]",
-        "vqrshl.s32 q1, r6",
-        "vldrw.32 q3, [r4, #16]",
-        "vqadd.s32 q0, q0, q2",
+        scale!(),
+        values!("q4", "q5", "0"),
         "vstrw.32 q0, [r0], #16",
-        "vqadd.s32 q1, q1, q3",
         "vstrw.32 q1, [r0], #16",
         "vldrw.32 q0, [r0]",
-        "vrmulh.s32 q0, q0, q6",
         "vldrw.32 q1, [r0, #16]",
-        "vrmulh.s32 q1, q1, q7",
-        "vqrshl.s32 q0, r6",
-        "vldrw.32 q2, [r4, #32]",
-        "vqrshl.s32 q1, r6",
-        "vldrw.32 q3, [r4, #48]",
-        "vqadd.s32 q0, q0, q2",
+        scale!(),
+        values!("q6", "q7", "32"),
         "vstrw.32 q0, [r0], #16",
-        "vqadd.s32 q1, q1, q3",
         "vstrw.32 q1, [r0], #16",
         "le lr, 1b",
         "2:",
         "vpop {{d8-d15}}",
-        "pop {{r4-r8, pc}}",
+        "pop {{r4-r11, pc}}",
     }
 }
 
 /// See [`requantize`](requantize::requantize).
-pub(super) fn requantize(
-    tile: &mut [i32],
-    shifts: &[u8],
-    output_shift: i32,
-    bias: &PerChannel,
-    multiplier: &PerChannel,
-) {
-    let rows = shifts.len().min(tile.len() / 16);
-    // SAFETY: so many rows and shifts are there.
-    unsafe { requantize_rows(tile.as_mut_ptr(), shifts.as_ptr(), rows, output_shift, bias, multiplier) };
+pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
+    if requantizer.scales.is_none() || !are_shifts_small(requantizer) {
+        return requantize::requantize(tile, requantizer);
+    }
+    let rows = Rows::new(requantizer, requantizer.rows(tile), 0, 0);
+    // SAFETY: so many rows are there.
+    unsafe { requantize_rows(tile.as_mut_ptr(), core::ptr::null_mut(), &rows) };
 }
 
-assembly! {
-    /// # Safety
-    ///
-    /// There are `rows` rows of 16 of both; those of the residual are `step` bytes apart.
-    fn add_rows(tile: *const i32, residual: *mut i16, step: usize, rows: usize, shift: u32) {
-        "push {{r4, lr}}",
-        "vpush {{d8-d9}}",
-        "ldr r4, [sp, #24]",
-        "rsbs r4, r4, #0",
-        "sub r2, r2, #32",
-        "movw r12, #0x8001",
-        "vdup.16 q4, r12",
-        "wls lr, r3, 2f",
-        "1:",
-        ".rept 2",
-        // Even and odd channels.
-        "vld20.32 {{q0, q1}}, [r0]",
-        "vld21.32 {{q0, q1}}, [r0]!",
-        "vldrh.u16 q2, [r1]",
-        "vmovlb.s16 q3, q2",
-        "vmovlt.s16 q2, q2",
-        "vqadd.s32 q0, q0, q3",
-        "vqadd.s32 q1, q1, q2",
-        "vrshl.s32 q0, r4",
-        "vrshl.s32 q1, r4",
-        "vqmovnb.s32 q2, q0",
-        "vqmovnt.s32 q2, q1",
-        "vmax.s16 q2, q2, q4",
-        "vstrh.16 q2, [r1], #16",
-        ".endr",
-        "add r1, r2",
-        "le lr, 1b",
-        "2:",
-        "vpop {{d8-d9}}",
-        "pop {{r4, pc}}",
-    }
+/// Adds four values in `$sums` to what is at `$at` of the output, and shifts. Each value is a step too small, which comes back when it is
+/// saturated: so −32768 is not reached.
+macro_rules! add_four {
+    ($sums:literal, $at:literal) => {
+        concat!(
+            "vldrh.s32 q2, [r1, #",
+            $at,
+            "]\n",
+            "vqadd.s32 ",
+            $sums,
+            ", ",
+            $sums,
+            ", q2\n",
+            "vrshl.s32 ",
+            $sums,
+            ", r9\n",
+            "vqmovnb.s32 ",
+            $sums,
+            ", ",
+            $sums,
+            "\n",
+            "vqadd.s16 ",
+            $sums,
+            ", ",
+            $sums,
+            ", r12\n",
+            "vstrh.32 ",
+            $sums,
+            ", [r1, #",
+            $at,
+            "]",
+        )
+    };
 }
+
+/// `$begin` begins a row, and `$scale` scales its sums.
+macro_rules! add_rows {
+    ($name:ident, $begin:ident, $scale:ident) => {
+        assembly! {
+            /// # Safety
+            ///
+            /// There are so many rows of 16 of both, and all that they are requantised with.
+            fn $name(tile: *const i32, residual: *mut i16, rows: &Rows) {
+                "push {{r4-r11, lr}}",
+                "vpush {{d8-d15}}",
+                load_rows!(),
+                "mov r12, #1",
+                "wls lr, r7, 2f",
+                "1:",
+                $begin!(),
+                "vldrw.32 q0, [r0], #16",
+                "vldrw.32 q1, [r0], #16",
+                $scale!(),
+                values!("q4", "q5", "0"),
+                add_four!("q0", "0"),
+                add_four!("q1", "8"),
+                "vldrw.32 q0, [r0], #16",
+                "vldrw.32 q1, [r0], #16",
+                $scale!(),
+                values!("q6", "q7", "32"),
+                add_four!("q0", "16"),
+                add_four!("q1", "24"),
+                "add r1, r8",
+                "le lr, 1b",
+                "2:",
+                "vpop {{d8-d15}}",
+                "pop {{r4-r11, pc}}",
+            }
+        }
+    };
+}
+
+add_rows!(add_scaled_rows, begin_scaled, scale);
+add_rows!(add_rows_as_they_are, begin, as_they_are);
 
 /// Rows that lie `stride` apart and have all 16 channels, at most `rows`.
 const fn whole_rows(rows: usize, channels: usize, len: usize, stride: usize) -> usize {
@@ -192,112 +268,173 @@ const fn whole_rows(rows: usize, channels: usize, len: usize, stride: usize) -> 
 }
 
 /// What lies behind the whole rows.
-fn rest<'r>(tile: &'r [i32], rows: usize, out: &'r mut [i16], stride: usize) -> Option<(&'r [i32], &'r mut [i16])> {
-    let tile = tile.get(rows * 16..).filter(|tile| !tile.is_empty())?;
+fn rest<'r>(
+    tile: &'r mut [i32],
+    rows: usize,
+    out: &'r mut [i16],
+    stride: usize,
+) -> Option<(&'r mut [i32], &'r mut [i16])> {
+    let tile = tile.get_mut(rows * 16..).filter(|tile| !tile.is_empty())?;
     Some((tile, out.get_mut(rows * stride..)?))
 }
 
 /// See [`add_residual`](requantize::add_residual).
-pub(super) fn add_residual(tile: &[i32], channels: usize, shift: u32, residual: &mut [i16], stride: usize) {
-    let rows = whole_rows(tile.len() / 16, channels, residual.len(), stride);
+pub(super) fn add_residual(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    shift: u32,
+    residual: &mut [i16],
+    stride: usize,
+) {
+    // What does not fit 32 bits does not fit 16 after such a shift, either, whether or not it is a step less.
+    let is_usual = shift <= 15
+        && are_shifts_small(requantizer)
+        && requantizer.bias.iter().all(|bias| bias.unsigned_abs() <= 1 << 30);
+    let whole = whole_rows(requantizer.rows(tile), channels, residual.len(), stride);
+    let rows = if is_usual { whole } else { 0 };
+    let bias = requantizer.bias.map(|bias| bias.wrapping_sub(1 << (shift & 15)));
+    let with = Rows::new(&Requantizer { bias: &bias, ..*requantizer }, rows, 2 * stride, -(shift as i32));
+    let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows_as_they_are };
     // SAFETY: so many rows are there.
-    unsafe { add_rows(tile.as_ptr(), residual.as_mut_ptr(), 2 * stride, rows, shift.min(31)) };
+    unsafe { function(tile.as_ptr(), residual.as_mut_ptr(), &with) };
     if let Some((tile, residual)) = rest(tile, rows, residual, stride) {
-        requantize::add_residual(tile, channels, shift, residual, stride);
+        requantize::add_residual(tile, &requantizer.from_row(rows), channels, shift, residual, stride);
     }
+}
+
+/// Even and odd channels of each eight.
+fn even_and_odd(channels: &PerChannel) -> PerChannel {
+    let mut out = [0; 16];
+    for (out, channels) in out.as_chunks_mut::<8>().0.iter_mut().zip(channels.as_chunks::<8>().0) {
+        let [a, b, c, d, e, f, g, h] = *channels;
+        *out = [a, c, e, g, b, d, f, h];
+    }
+    out
+}
+
+/// Activates eight channels, which are at `$at` of a tile and, each two bytes wide, at `$out` of the output.
+macro_rules! activate_eight {
+    ($at:literal, $out:literal) => {
+        concat!(
+            "vld20.32 {{q0, q1}}, [r0]
+            vld21.32 {{q0, q1}}, [r0]!
+            vshl.s32 q0, r5
+            vshl.s32 q1, r5
+            vrmulh.s32 q0, q0, q7
+            vldrw.32 q2, [r2, #64 + ",
+            $at,
+            "]
+            vrmulh.s32 q1, q1, q7
+            vldrw.32 q3, [r2, #80 + ",
+            $at,
+            "]
+            vrmulh.s32 q0, q0, q2
+            vldrw.32 q2, [r2, #",
+            $at,
+            "]
+            vrmulh.s32 q1, q1, q3
+            vldrw.32 q3, [r2, #16 + ",
+            $at,
+            "]
+            vqrshl.s32 q0, r10
+            vqrshl.s32 q1, r10
+            vqadd.s32 q0, q0, q2
+            vqadd.s32 q1, q1, q3\n",
+            // |x|, up to the end of the table: all channels in one vector.
+            "vqmovnb.s32 q2, q0
+            vqmovnt.s32 q2, q1
+            vmin.s32 q0, q0, q6
+            vqabs.s16 q2, q2
+            vmin.s32 q1, q1, q6
+            vshr.u16 q3, q2, #7
+            vqshlu.s32 q0, q0, #12
+            vldrh.u16 q4, [r9, q3, uxtw #1]
+            vqshlu.s32 q1, q1, #12
+            vldrh.u16 q5, [r12, q3, uxtw #1]\n",
+            // Between two steps: a doubled high half, rounded, of a fraction that is 2⁸ times as large.
+            "vshl.i16 q2, q2, #8
+            vsub.i16 q5, q5, q4
+            vbic.i16 q2, #0x8000
+            vqrdmulh.s16 q2, q2, q5
+            vadd.i16 q2, q2, q4
+            vshllb.s16 q3, q2, #8
+            vshllt.s16 q4, q2, #8
+            vsub.i32 q0, q0, q3
+            vldrw.32 q2, [r2, #128 + ",
+            $at,
+            "]
+            vsub.i32 q1, q1, q4
+            vldrw.32 q3, [r2, #144 + ",
+            $at,
+            "]
+            vrmulh.s32 q0, q0, q2
+            vrmulh.s32 q1, q1, q3
+            vqmovnb.s32 q0, q0
+            vqmovnt.s32 q0, q1
+            vstrh.16 q0, [r1, #",
+            $out,
+            "]",
+        )
+    };
 }
 
 assembly! {
     /// # Safety
     ///
-    /// There are `rows` rows of 16 of both; those of the output are `step` bytes apart.
-    fn activate_rows(
-        delta: &[i16; 257],
-        tile: *const i32,
-        multiplier: &PerChannel,
-        rows: usize,
-        out: *mut i16,
-        step: usize,
-    ) {
-        "push {{r4-r8, lr}}",
+    /// There are so many rows of 16 of both, and all that they are requantised with; every index into the table is 256 at most.
+    fn activate_rows(tile: *const i32, out: *mut i16, rows: &Rows, delta: &[i16; 257]) {
+        "push {{r4-r11, lr}}",
         "vpush {{d8-d15}}",
-        "ldrd r4, r5, [sp, #88]",
-        "movw r6, #0xffff",
-        "movt r6, #0x7",
-        "movw r7, #0x8001",
-        "adds r8, r0, #2",
-        // Eight channels, then the other eight.
-        "mov r12, #2",
-        "3:",
-        "push {{r1, r4}}",
-        "vld20.32 {{q6, q7}}, [r2]",
-        "vld21.32 {{q6, q7}}, [r2]!",
-        "wls lr, r3, 2f",
+        "mov r12, r3",
+        load_rows!(),
+        "wls lr, r7, 2f",
+        "mov r9, r12",
+        "adds.w r12, r12, #2",
+        "movw r11, #0xffff",
+        "movt r11, #0x7",
+        "vdup.32 q6, r11",
         "1:",
-        "vld20.32 {{q0, q1}}, [r1]",
-        "vld21.32 {{q0, q1}}, [r1]",
-        // |x|, up to the end of the table: all channels in one vector.
-        "vqmovnb.s32 q2, q0",
-        "vqmovnt.s32 q2, q1",
-        "vdup.32 q5, r6",
-        "vqabs.s16 q2, q2",
-        "vmin.s32 q0, q0, q5",
-        "vshr.u16 q3, q2, #7",
-        "vmin.s32 q1, q1, q5",
-        "vldrh.u16 q4, [r0, q3, uxtw #1]",
-        "vqshlu.s32 q0, q0, #12",
-        "vldrh.u16 q5, [r8, q3, uxtw #1]",
-        "vqshlu.s32 q1, q1, #12",
-        // Between two steps: a doubled high half, rounded, of a fraction that is 2⁸ times as large.
-        "vshl.i16 q2, q2, #8",
-        "vsub.i16 q5, q5, q4",
-        "vbic.i16 q2, #0x8000",
-        "vqrdmulh.s16 q2, q2, q5",
-        "vadd.i16 q2, q2, q4",
-        "vshllb.s16 q3, q2, #8",
-        "vshllt.s16 q4, q2, #8",
-        "vsub.i32 q0, q0, q3",
-        "vsub.i32 q1, q1, q4",
-        "vrmulh.s32 q0, q0, q6",
-        "vrmulh.s32 q1, q1, q7",
-        "vdup.16 q5, r7",
-        "vqmovnb.s32 q2, q0",
-        "vqmovnt.s32 q2, q1",
-        "vmax.s16 q2, q2, q5",
-        "vstrh.16 q2, [r4]",
-        "adds r1, #64",
-        "add r4, r5",
+        "ldr r11, [r3], #4",
+        "ldrb r10, [r4], #1",
+        "vdup.32 q7, r11",
+        "subs.w r10, r6, r10",
+        "ssat r10, #6, r10",
+        activate_eight!("0", "0"),
+        activate_eight!("32", "16"),
+        "add r1, r8",
         "le lr, 1b",
         "2:",
-        "pop {{r1, r4}}",
-        "adds r1, #32",
-        "adds r4, #16",
-        "subs r12, #1",
-        "bne 3b",
         "vpop {{d8-d15}}",
-        "pop {{r4-r8, pc}}",
+        "pop {{r4-r11, pc}}",
     }
 }
 
 /// See [`activate_tile`](activation::activate_tile).
 pub(super) fn activate_tile(
     delta: Option<&[i16; 257]>,
-    tile: &[i32],
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
     channels: usize,
     multiplier: &PerChannel,
     out: &mut [i16],
     stride: usize,
 ) {
+    // The least value of an activation, −0.17, stays above −32767 with these.
+    let is_small = multiplier.iter().all(|multiplier| (0..=1 << 25).contains(multiplier));
+    let is_usual = is_small && requantizer.scales.is_some() && are_shifts_small(requantizer);
     let rows = match delta {
-        Some(delta) => {
-            let rows = whole_rows(tile.len() / 16, channels, out.len(), stride);
+        Some(delta) if is_usual => {
+            let rows = whole_rows(requantizer.rows(tile), channels, out.len(), stride);
+            let parameters = [requantizer.bias, requantizer.multiplier, multiplier].map(even_and_odd);
+            let with = Rows { bias: parameters.as_ptr(), ..Rows::new(requantizer, rows, 2 * stride, 0) };
             // SAFETY: so many rows are there, and every index into the table is 256 at most.
-            unsafe { activate_rows(delta, tile.as_ptr(), multiplier, rows, out.as_mut_ptr(), 2 * stride) };
+            unsafe { activate_rows(tile.as_ptr(), out.as_mut_ptr(), &with, delta) };
             rows
         }
-        None => 0,
+        _ => 0,
     };
     if let Some((tile, out)) = rest(tile, rows, out, stride) {
-        activation::activate_tile(delta, tile, channels, multiplier, out, stride);
+        activation::activate_tile(delta, tile, &requantizer.from_row(rows), channels, multiplier, out, stride);
     }
 }

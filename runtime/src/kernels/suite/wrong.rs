@@ -1,0 +1,253 @@
+//! That the suite finds what is wrong: at least one table for each entry.
+
+extern crate std;
+use super::*;
+use crate::config::HiddenAct;
+use crate::kernels::MatmulShape;
+use crate::ops::activation::delta_table;
+use crate::ops::layer_norm::Normalizer;
+use crate::ops::requantize::Requantizer;
+use std::vec;
+use std::vec::Vec;
+
+/// The entry that is found wrong.
+fn found(wrong: Kernels) -> &'static str {
+    match run(&wrong, &mut vec![0; BYTES]) {
+        Err(SuiteError::Different(difference)) => difference.entry,
+        other => panic!("{} gave {other:?}", wrong.name),
+    }
+}
+
+/// Activates what becomes of the values.
+#[allow(clippy::too_many_arguments)] // The entry's.
+fn activate(
+    delta: Option<&[i16; 257]>,
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    multiplier: &PerChannel,
+    out: &mut [i16],
+    stride: usize,
+    change: impl Fn(i32) -> i32,
+) {
+    let mut tile = tile.to_vec();
+    (SCALAR.requantize)(&mut tile, requantizer);
+    // As they are: four times as large, by a quarter.
+    tile.iter_mut().for_each(|t| *t = change(*t).clamp(-1 << 28, (1 << 28) - 1) << 2);
+    let (rows, multipliers) = (requantizer.rows(&tile), [1 << 30; 16]);
+    let as_they_are = Requantizer {
+        scales: None,
+        shifts: &[0; 33][..rows],
+        output_shift: 0,
+        bias: &[0; 16],
+        multiplier: &multipliers,
+        ..*requantizer
+    };
+    (SCALAR.activate_tile)(delta, &mut tile, &as_they_are, channels, multiplier, out, stride)
+}
+
+/// `scalar`, but for one entry that is wrong in the way told.
+macro_rules! wrong {
+    ($name:literal, $entry:ident: $kernel:expr) => {
+        (stringify!($entry), Kernels { name: $name, $entry: $kernel, ..SCALAR })
+    };
+}
+
+#[test]
+fn a_wrong_kernel_is_found_in_every_entry() {
+    let tables: Vec<(&str, Kernels)> = vec![
+        wrong!("forgets the tail", matmul_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_i8)(&MatmulShape { k: shape.k & !15, ..*shape }, input, weight, out)
+        }),
+        wrong!("forgets the last row of 17", matmul_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_i8)(&MatmulShape { m: shape.m.min(16), ..*shape }, input, weight, out)
+        }),
+        wrong!("forgets the last four", matmul_packed_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_i8)(&MatmulShape { k: shape.k & !7, ..*shape }, input, weight, out)
+        }),
+        wrong!("saturates pairs of products", matmul_packed_i8: |shape, input, weight, out| {
+            for m in 0..shape.m {
+                for n in 0..shape.n {
+                    let x = &input[m * shape.input_stride..][..shape.k];
+                    let w = &weight[n * shape.weight_stride..][..shape.k];
+                    let pair = |(x, w): (&[i8], &[i8])| -> i32 {
+                        let sum: i32 = x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum();
+                        sum.clamp(-32768, 32767 - 512)
+                    };
+                    out[m * shape.out_stride + n] = x.chunks(2).zip(w.chunks(2)).map(pair).sum();
+                }
+            }
+        }),
+        wrong!("takes u8 for int8", matmul_packed_u8_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_i8)(shape, bytemuck::cast_slice(input), weight, out)
+        }),
+        wrong!("takes u8 for int8", matmul_u8_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_i8)(shape, bytemuck::cast_slice(input), weight, out)
+        }),
+        wrong!("writes behind the last column", matmul_u8_i8: |shape, input, weight, out| {
+            (SCALAR.matmul_u8_i8)(shape, input, weight, out);
+            if shape.m > 0 && shape.n < shape.out_stride && (shape.m - 1) * shape.out_stride + shape.n < out.len() {
+                out[(shape.m - 1) * shape.out_stride + shape.n] = 0;
+            }
+        }),
+        wrong!("saturates", scale_accumulators: |acc, scales, shift, tile| {
+            let before = tile.to_vec();
+            (SCALAR.scale_accumulators)(acc, scales, shift, tile);
+            for ((t, before), (i, &acc)) in tile.iter_mut().zip(before).zip(acc.iter().enumerate()) {
+                let product = i64::from(acc.wrapping_shl(shift)) * i64::from(scales[i / 16]);
+                *t = before.saturating_add(((product + (1 << 31)) >> 32) as i32);
+            }
+        }),
+        wrong!("rounds down", scale_accumulators: |acc, scales, shift, tile| {
+            for ((t, &acc), i) in tile.iter_mut().zip(acc).zip(0..) {
+                let product = i64::from(acc.wrapping_shl(shift)) * i64::from(scales[i / 16]);
+                *t = t.wrapping_add((product >> 32) as i32);
+            }
+        }),
+        wrong!("saturates when it scales", requantize: |tile, requantizer| {
+            let shift = requantizer.accumulator_shift;
+            if requantizer.scales.is_some() {
+                tile.iter_mut().for_each(|t| *t = t.saturating_mul(1 << shift.min(30)) >> shift);
+            }
+            (SCALAR.requantize)(tile, requantizer);
+        }),
+        wrong!("scales what has been scaled", requantize: |tile, requantizer| {
+            let scales = requantizer.scales.unwrap_or(&[1 << 30; 33]);
+            (SCALAR.requantize)(tile, &Requantizer { scales: Some(scales), ..*requantizer });
+        }),
+        wrong!("wraps", requantize: |tile, requantizer| {
+            (SCALAR.requantize)(tile, &Requantizer { bias: &[0; 16], ..*requantizer });
+            let rows = 16 * requantizer.rows(tile);
+            let channels = tile[..rows].iter_mut().zip(requantizer.bias.iter().cycle());
+            channels.for_each(|(t, &bias)| *t = t.wrapping_add(bias));
+        }),
+        wrong!("does not shift left by 30", requantize: |tile, requantizer| {
+            let output_shift = requantizer.output_shift.min(29);
+            (SCALAR.requantize)(tile, &Requantizer { output_shift, ..*requantizer })
+        }),
+        wrong!("does not shift right by 31", requantize: |tile, requantizer| {
+            let output_shift = requantizer.output_shift.max(-30);
+            (SCALAR.requantize)(tile, &Requantizer { output_shift, ..*requantizer })
+        }),
+        wrong!("wraps", add_residual: |tile, requantizer, channels, shift, residual, stride| {
+            let mut tile = tile.to_vec();
+            (SCALAR.requantize)(&mut tile, requantizer);
+            for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
+                for (residual, &t) in residual.iter_mut().zip(tile).take(channels) {
+                    let sum = t.wrapping_add(i32::from(*residual));
+                    *residual = crate::ops::fixed_point::saturate_i16(crate::ops::fixed_point::rounding_shift_right(sum, shift));
+                }
+            }
+        }),
+        wrong!("does not requantise", add_residual: |tile, requantizer, channels, shift, residual, stride| {
+            let requantizer =
+                Requantizer { scales: None, output_shift: 2, shifts: &[0; 33], bias: &[0; 16], ..*requantizer };
+            (SCALAR.add_residual)(tile, &requantizer, channels, shift, residual, stride)
+        }),
+        wrong!("saturates to -32768", add_residual: |tile, requantizer, channels, shift, residual, stride| {
+            (SCALAR.add_residual)(tile, requantizer, channels, shift, residual, stride);
+            residual.iter_mut().for_each(|r| if *r == -32767 { *r = -32768 });
+        }),
+        wrong!("has one table", activate_tile: |delta, tile, requantizer, channels, multiplier, out, stride| {
+            let delta = delta.and(delta_table(HiddenAct::Gelu));
+            (SCALAR.activate_tile)(delta, tile, requantizer, channels, multiplier, out, stride)
+        }),
+        wrong!("cuts inputs at 127", activate_tile: |delta, tile, requantizer, channels, multiplier, out, stride| {
+            activate(delta, tile, requantizer, channels, multiplier, out, stride, |t| t.min(127 << 12))
+        }),
+        wrong!("does not interpolate in one step", activate_tile: |delta, tile, requantizer, channels, multiplier, out, stride| {
+            let cut = |t: i32| if t.wrapping_abs() >> 7 == 100 { t - t % 128 } else { t };
+            activate(delta, tile, requantizer, channels, multiplier, out, stride, cut)
+        }),
+        wrong!("forgets the last value", quantize_smoothed: |row, smoothing, out| {
+            (SCALAR.quantize_smoothed)(&row[..row.len().saturating_sub(1)], smoothing, out)
+        }),
+        wrong!("takes the most negative value as it is", quantize_smoothed: |row, smoothing, out| {
+            let largest = (SCALAR.quantize_smoothed)(row, smoothing, out);
+            if largest == 1 << 30 { largest - 1 } else { largest }
+        }),
+        wrong!("takes the most negative value as it is", quantize_i16: |row, out| {
+            let largest = (SCALAR.quantize_i16)(row, out);
+            if largest == i32::MAX { i32::MIN } else { largest }
+        }),
+        wrong!("takes the most negative value as it is", quantize_i32: |row, out| {
+            let largest = (SCALAR.quantize_i32)(row, out);
+            if largest == i32::MAX { i32::MIN } else { largest }
+        }),
+        wrong!("rounds once", quantize_i32: |row, out| {
+            let largest = (SCALAR.quantize_i32)(row, out);
+            if largest == i32::MAX {
+                for (out, &x) in out.iter_mut().zip(row) {
+                    *out = ((i64::from(x) * 127 + (1 << 30)) >> 31) as i8;
+                }
+            }
+            largest
+        }),
+        wrong!("rounds half down", quantize_i16: |row, out| {
+            let largest = (SCALAR.quantize_i16)(row, out);
+            if largest == 254 << 16 {
+                out.iter_mut().zip(row).for_each(|(out, &x)| *out = (x >> 1) as i8);
+            }
+            largest
+        }),
+        wrong!("sums in u8", softmax_row: |scores, keys, scale, out| {
+            u32::from((SCALAR.softmax_row)(scores, keys, scale, out) as u8)
+        }),
+        wrong!("never reaches 1", softmax_row: |scores, keys, scale, out| {
+            let sum = (SCALAR.softmax_row)(scores, keys, scale, out);
+            out.iter_mut().for_each(|p| if *p == 1 { *p = 0 });
+            sum
+        }),
+        wrong!("does not saturate", average_row: |weighted, divisor, scales, out| {
+            (SCALAR.average_row)(weighted, divisor, scales, out);
+            out.iter_mut().for_each(|a| if *a == -32767 { *a = -32768 });
+        }),
+        wrong!("writes beyond its scales", average_row: |weighted, divisor, scales, out| {
+            (SCALAR.average_row)(weighted, divisor, scales, out);
+            if let Some(last) = out.get_mut(weighted.len()) { *last = 0 }
+        }),
+        wrong!("sums squares in int32", layer_norm_sums: |row| {
+            let (sum, squares) = (SCALAR.layer_norm_sums)(row);
+            (sum, i64::from(squares as i32))
+        }),
+        wrong!("sums in int16", layer_norm_sums: |row| {
+            let (sum, squares) = (SCALAR.layer_norm_sums)(row);
+            (i32::from(sum as i16), squares)
+        }),
+        wrong!("saturates the sum with beta", layer_norm: |row, parameters, normalizer| {
+            let parameters: Vec<_> = parameters.iter().map(|&[gamma, beta]| [gamma, beta.max(-(1 << 30))]).collect();
+            (SCALAR.layer_norm)(row, &parameters, normalizer)
+        }),
+        wrong!("does not shift left", layer_norm: |row, parameters, normalizer| {
+            let deviation_shift = normalizer.deviation_shift.max(-20);
+            (SCALAR.layer_norm)(row, parameters, &Normalizer { deviation_shift, ..*normalizer })
+        }),
+    ];
+    for (entry, table) in &tables {
+        assert_eq!(found(*table), *entry, "{}", table.name);
+    }
+    // One at least for each entry there is.
+    let Kernels {
+        name: _,
+        weight_layout: _,
+        matmul_i8: _,
+        matmul_packed_i8: _,
+        matmul_u8_i8: _,
+        matmul_packed_u8_i8: _,
+        scale_accumulators: _,
+        requantize: _,
+        add_residual: _,
+        activate_tile: _,
+        quantize_smoothed: _,
+        quantize_i16: _,
+        quantize_i32: _,
+        softmax_row: _,
+        average_row: _,
+        layer_norm_sums: _,
+        layer_norm: _,
+    } = SCALAR;
+    let mut entries: Vec<&str> = tables.iter().map(|(entry, _)| *entry).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    assert_eq!(entries.len(), 15);
+}
