@@ -58,15 +58,15 @@ unsafe extern "C" fn sums_asm(row: *const [i16; 8], eights: usize, sums: &mut Su
 
 /// See [`normalize`](layer_norm::normalize).
 pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-    let fours = row.len().min(parameters.len()) / 4;
-    let Some(normalize) = Normalize::new(normalizer).filter(|_| row.as_ptr().addr().is_multiple_of(4) && fours > 0)
+    let eights = row.len().min(parameters.len()) / 8;
+    let Some(normalize) = Normalize::new(normalizer).filter(|_| row.as_ptr().addr().is_multiple_of(4) && eights > 0)
     else {
         return layer_norm::normalize(row, parameters, normalizer);
     };
     // SAFETY: so many are there, and they are aligned.
-    unsafe { normalize_asm(row.as_mut_ptr(), parameters.as_ptr(), fours, &normalize) };
-    let tail = row.get_mut(4 * fours..).unwrap_or_default();
-    layer_norm::normalize(tail, parameters.get(4 * fours..).unwrap_or_default(), normalizer);
+    unsafe { normalize_asm(row.as_mut_ptr(), parameters.as_ptr(), eights, &normalize) };
+    let tail = row.get_mut(8 * eights..).unwrap_or_default();
+    layer_norm::normalize(tail, parameters.get(8 * eights..).unwrap_or_default(), normalizer);
 }
 
 /// A [`Normalizer`] as [`normalize_asm`] wants it.
@@ -99,34 +99,33 @@ impl Normalize {
 
 /// # Safety
 ///
-/// `4 · fours` values, not 0, are readable and writable from a multiple of 4 on, and as many parameters are there.
+/// `8 · eights` values, not 0, are readable and writable from a multiple of 4 on, and as many parameters are there.
 #[unsafe(naked)]
-unsafe extern "C" fn normalize_asm(row: *mut i16, parameters: *const [i32; 2], fours: usize, normalize: &Normalize) {
+unsafe extern "C" fn normalize_asm(row: *mut i16, parameters: *const [i32; 2], eights: usize, normalize: &Normalize) {
     naked_asm!(
         architecture!(),
         "push {{r4-r11, lr}}",
         "ldmia r3, {{r8-r11}}",
+        // Also −1 twice.
         "mov r12, #-1",
-        "mov lr, #0x00010001",
         "1:",
-        ".rept 2",
+        ".rept 4",
         "ldr r3, [r0]",
-        "smlawb r4, r8, r3, r9",
-        "smlawt r5, r8, r3, r9",
-        "smmulr r4, r4, r10",
-        "ldrd r6, r7, [r1], #8",
-        "smmulr r5, r5, r10",
-        "smmlar r4, r4, r6, r7",
-        "ldrd r6, r7, [r1], #8",
+        "smlawt lr, r8, r3, r9",
+        "smlawb r3, r8, r3, r9",
+        "ldmia r1!, {{r4-r7}}",
+        "smmulr r3, r3, r10",
+        "smmulr lr, lr, r10",
+        "smmlar r3, r3, r4, r5",
+        "smmlar lr, lr, r6, r7",
         // A rounding shift, less one, which comes back when it is saturated: so −32768 is not reached.
-        "smmlsr r4, r4, r11, r12",
-        "smmlar r5, r5, r6, r7",
-        "ssat r4, #16, r4",
-        "smmlsr r5, r5, r11, r12",
-        "ssat r5, #16, r5",
-        "pkhbt r4, r4, r5, lsl #16",
-        "qadd16 r4, r4, lr",
-        "str r4, [r0], #4",
+        "smmlsr r3, r3, r11, r12",
+        "smmlsr lr, lr, r11, r12",
+        "ssat r3, #16, r3",
+        "ssat lr, #16, lr",
+        "pkhbt r3, r3, lr, lsl #16",
+        "qsub16 r3, r3, r12",
+        "str r3, [r0], #4",
         ".endr",
         "subs r2, #1",
         "bne 1b",
