@@ -157,7 +157,10 @@ impl Client {
         let mut list = Vec::new();
         let (answer, bytes) = self.ask(request)?;
         let (total, head) = head(&answer).ok_or_else(|| unexpected(&answer))?;
-        ensure!(total <= MAX_ITEMS, "the board promises {total} items, more than the {MAX_ITEMS} that an answer can have");
+        ensure!(
+            total <= MAX_ITEMS,
+            "the board promises {total} items, more than the {MAX_ITEMS} that an answer can have"
+        );
         items(bytes, &mut list)?;
         while list.len() < total {
             let before = list.len();
