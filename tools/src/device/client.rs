@@ -14,6 +14,9 @@ use mbert_device::protocol::messages::{Answer, Hello, Request, decode_answer};
 use super::port::Port;
 use crate::convert::progress_bar;
 
+/// More than any answer has: 512 tokens of 8,192 values. A board that promises more is not believed.
+const MAX_ITEMS: usize = 512 * 8192;
+
 /// A session with a board.
 pub struct Client {
     port: Box<dyn Port>,
@@ -154,6 +157,10 @@ impl Client {
         let mut list = Vec::new();
         let (answer, bytes) = self.ask(request)?;
         let (total, head) = head(&answer).ok_or_else(|| unexpected(&answer))?;
+        ensure!(
+            total <= MAX_ITEMS,
+            "the board promises {total} items, more than the {MAX_ITEMS} that an answer can have"
+        );
         items(bytes, &mut list)?;
         while list.len() < total {
             let before = list.len();
