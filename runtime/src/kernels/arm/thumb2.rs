@@ -25,7 +25,7 @@ pub(super) static THUMB2: Kernels = Kernels {
     ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)
 };
 
-struct Thumb2;
+pub(super) struct Thumb2;
 
 impl Core for Thumb2 {
     #[inline(always)]

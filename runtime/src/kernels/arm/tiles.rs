@@ -240,10 +240,18 @@ pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     unsafe {
         for_rows(requantize_rows, first, parameters, (first.cast(), CHANNELS, 4), (requantizer, rows, [0; 2]), |row| {
             let tile = core::slice::from_raw_parts_mut(first.add(row * CHANNELS), CHANNELS);
-            reference::requantize(tile, &requantizer.from_row(row));
+            requantize_row(tile, &requantizer.from_row(row));
         });
     }
 }
+
+/// A row that is shifted left, as those of query, key and value are.
+#[cfg(kernel_thumb2)]
+fn requantize_row(row: &mut [i32], requantizer: &Requantizer<'_>) {
+    crate::kernels::registers::requantize::<super::thumb2::Thumb2>(row, requantizer);
+}
+#[cfg(kernel_dsp)]
+use reference::requantize as requantize_row;
 
 #[cfg(kernel_thumb2)]
 macro_rules! store {
