@@ -23,6 +23,7 @@ pub(super) static DSP: Kernels = Kernels {
     activate_tile: tiles::activate_tile,
     quantize_smoothed: norm::quantize_smoothed,
     quantize_i16: rows::quantize_i16,
+    quantize_i32: rows::quantize_i32,
     softmax_row: rows::softmax_row,
     layer_norm_sums: norm::layer_norm_sums,
     layer_norm: norm::layer_norm,

@@ -389,6 +389,120 @@ unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
     )
 }
 
+/// See [`quantize_i32`](reference::quantize_i32).
+#[cfg(kernel_dsp)]
+pub(super) fn quantize_i32(row: &[i32], out: &mut [i8]) -> i32 {
+    let eights = row.len() / 8;
+    if row.len() != out.len() || eights == 0 {
+        return reference::quantize_i32(row, out);
+    }
+    let tail = row.get(8 * eights..).unwrap_or_default();
+    // SAFETY: so many are there.
+    let of_eights = unsafe { magnitude_i32(row.as_ptr(), eights) };
+    let largest = tail.iter().fold(of_eights, |largest, value| largest.max(value.unsigned_abs()));
+    // The most negative value has no magnitude in int32.
+    let Ok(largest @ 1..) = i32::try_from(largest) else { return reference::quantize_i32(row, out) };
+    let steps = reference::Steps::new(largest);
+    // SAFETY: so many are there, and room for as many.
+    unsafe { quantize_i32_eights(row.as_ptr(), out.as_mut_ptr(), eights, &[steps.shift as i32, steps.reciprocal]) };
+    out.iter_mut().skip(8 * eights).zip(tail).for_each(|(out, &value)| *out = steps.quantize(value));
+    largest
+}
+
+/// The largest magnitude of some eights of int32.
+///
+/// # Safety
+///
+/// `8 · eights`, not 0, are readable.
+#[cfg(kernel_dsp)]
+#[unsafe(naked)]
+unsafe extern "C" fn magnitude_i32(row: *const i32, eights: usize) -> u32 {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r11, lr}}",
+        "movs r2, #0",
+        // A negative value counts as one less than its magnitude, so whatever is larger than the largest so far is not below it. What is as
+        // large comes seldom.
+        ".macro four slow, go_on",
+        "ldmia r0!, {{r4-r7}}",
+        "eor r8, r4, r4, asr #31",
+        "eor r9, r5, r5, asr #31",
+        "eor r10, r6, r6, asr #31",
+        "eor r11, r7, r7, asr #31",
+        "sub r8, r2",
+        "sub r9, r2",
+        "sub r10, r2",
+        "sub r11, r2",
+        "and r8, r9",
+        "and r10, r11",
+        "ands r8, r10",
+        "bpl \\slow",
+        "\\go_on:",
+        ".endm",
+        ".macro larger at, go_on",
+        "\\at:",
+        ".irp value, r4, r5, r6, r7",
+        "cmp \\value, #0",
+        "it mi",
+        "rsbmi \\value, \\value, #0",
+        "cmp \\value, r2",
+        "it hi",
+        "movhi r2, \\value",
+        ".endr",
+        "b \\go_on",
+        ".endm",
+        "1:",
+        "four 4f, 2",
+        "four 5f, 3",
+        "subs r1, #1",
+        "bne 1b",
+        "mov r0, r2",
+        "pop {{r4-r11, pc}}",
+        "larger 4, 2b",
+        "larger 5, 3b",
+        ".purgem four",
+        ".purgem larger",
+    )
+}
+
+/// Quantises some eights of int32: `steps` are [`Steps`](reference::Steps).
+///
+/// # Safety
+///
+/// `8 · eights`, not 0, are readable, and there is room for as many.
+#[cfg(kernel_dsp)]
+#[unsafe(naked)]
+unsafe extern "C" fn quantize_i32_eights(row: *const i32, out: *mut i8, eights: usize, steps: &[i32; 2]) {
+    naked_asm!(
+        architecture!(),
+        "push {{r4-r10, lr}}",
+        "ldmia r3, {{r8, r9}}",
+        // Half a step.
+        "mov r10, #1 << ({fraction_bits} - 1)",
+        "1:",
+        ".rept 2",
+        "ldmia r0!, {{r4-r7}}",
+        ".irp value, r4, r5, r6, r7",
+        "lsl \\value, \\value, r8",
+        ".endr",
+        ".irp value, r4, r5, r6, r7",
+        "smmlar \\value, \\value, r9, r10",
+        ".endr",
+        ".irp value, r4, r5, r6, r7",
+        "lsr \\value, \\value, #{fraction_bits}",
+        ".endr",
+        "bfi r4, r5, #8, #8",
+        "bfi r4, r6, #16, #8",
+        "bfi r4, r7, #24, #8",
+        "str r4, [r1], #4",
+        ".endr",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r10, pc}}",
+        fraction_bits = const reference::Steps::FRACTION_BITS,
+    )
+}
+
 /// Quantises some sixteens of int16.
 ///
 /// # Safety
