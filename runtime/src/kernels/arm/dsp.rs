@@ -10,7 +10,7 @@ use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
 use super::instructions::architecture;
-use super::{norm, rows, tiles};
+use super::{norm, quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::fixed_point::rounding_multiply_high;
@@ -22,9 +22,9 @@ pub(super) static DSP: Kernels = Kernels {
     add_residual: tiles::add_residual,
     activate_tile: tiles::activate_tile,
     quantize_smoothed: norm::quantize_smoothed,
-    quantize_i16: rows::quantize_i16,
-    quantize_i32: rows::quantize_i32,
-    softmax_row: rows::softmax_row,
+    quantize_i16: quantize::quantize_i16,
+    quantize_i32: quantize::quantize_i32,
+    softmax_row: softmax::softmax_row,
     layer_norm_sums: norm::layer_norm_sums,
     layer_norm: norm::layer_norm,
     ..table!("dsp", Dsp, matmul_i8, matmul_u8_i8)

@@ -10,7 +10,9 @@ mod instructions;
 #[cfg(kernel_dsp)]
 mod norm;
 #[cfg(any(kernel_dsp, kernel_thumb2))]
-mod rows;
+mod quantize;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+mod softmax;
 #[cfg(kernel_thumb2)]
 mod thumb2;
 #[cfg(any(kernel_dsp, kernel_thumb2))]

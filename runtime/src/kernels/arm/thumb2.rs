@@ -10,7 +10,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
-use super::{rows, tiles};
+use super::{quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape, scalar};
 
@@ -20,8 +20,8 @@ pub(super) static THUMB2: Kernels = Kernels {
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,
     activate_tile: tiles::activate_tile,
-    quantize_i16: rows::quantize_i16,
-    softmax_row: rows::softmax_row,
+    quantize_i16: quantize::quantize_i16,
+    softmax_row: softmax::softmax_row,
     ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)
 };
 
