@@ -26,11 +26,19 @@ const TEXT: &str = "Der Hund [MASK] im Garten, and the [MASK] is blue. Ô été!
 /// The blob of a built-in model, for a device of blocks of 512 bytes.
 fn blob() -> &'static [u8] {
     static BLOB: OnceLock<Vec<u8>> = OnceLock::new();
-    BLOB.get_or_init(|| {
-        let options = Options { alignment_bytes: Some(BLOCK), ..Options::default() };
-        let checkpoint = Checkpoint::open(BuiltIn::Tiny).expect("the model is built in");
-        convert(&checkpoint, &options, &ProgressBar::hidden()).expect("a built-in model converts").blob
-    })
+    BLOB.get_or_init(|| converted(Options::default()))
+}
+
+/// The same with weights as the kernels of this CPU want them.
+fn packed_blob() -> &'static [u8] {
+    static BLOB: OnceLock<Vec<u8>> = OnceLock::new();
+    BLOB.get_or_init(|| converted(Options { layout: Kernels::native().weight_layout, ..Options::default() }))
+}
+
+fn converted(options: Options) -> Vec<u8> {
+    let options = Options { alignment_bytes: Some(BLOCK), ..options };
+    let checkpoint = Checkpoint::open(BuiltIn::Tiny).expect("the model is built in");
+    convert(&checkpoint, &options, &ProgressBar::hidden()).expect("a built-in model converts").blob
 }
 
 /// A device that keeps a record of what is read and what it is told will be; fails where it is told to, once.
@@ -92,32 +100,46 @@ fn expected() -> &'static ([u8; 32], Vec<u32>) {
     })
 }
 
-/// The model through a cache of `BLOCKS` blocks.
+/// A model through a cache of `BLOCKS` blocks.
 fn with_cache<const BLOCKS: usize, R>(
+    blob: &[u8],
     use_it: impl FnOnce(&BlockCache<Device<'_>, &mut Blocks<BLOCKS, BLOCK>, BLOCKS, BLOCK>) -> R,
 ) -> R {
-    use_it(&BlockCache::new(Device::new(blob()), blob().len() as u32, &mut Blocks::new()))
+    use_it(&BlockCache::new(Device::new(blob), blob.len() as u32, &mut Blocks::new()))
+}
+
+/// What a blob says through a cache of `BLOCKS` blocks is what it says in place.
+fn check_window<const BLOCKS: usize>(blob: &[u8]) {
+    with_cache::<BLOCKS, _>(blob, |cache| {
+        let model = Model::open(cache.section(0, u32::MAX)).unwrap();
+        model.verify().unwrap();
+        let mut memory = vec![0xA5; memory_bytes(model.config(), 64)];
+        assert_eq!(&answer(&model, &mut memory).unwrap(), expected(), "{BLOCKS} blocks");
+    });
 }
 
 #[test]
 fn answers_equal_those_in_place_whatever_the_window() {
-    fn check<const BLOCKS: usize>() {
-        with_cache::<BLOCKS, _>(|cache| {
-            let model = Model::open(cache.section(0, u32::MAX)).unwrap();
-            model.verify().unwrap();
-            let mut memory = vec![0xA5; memory_bytes(model.config(), 64)];
-            assert_eq!(&answer(&model, &mut memory).unwrap(), expected(), "{BLOCKS} blocks");
-        });
-    }
-    check::<3>();
-    check::<4>();
-    check::<7>();
-    check::<64>();
+    check_window::<3>(blob());
+    check_window::<4>(blob());
+    check_window::<7>(blob());
+    check_window::<64>(blob());
+}
+
+/// Windows for one tile of the layer with the most inputs, 12 blocks; for two but for the parameters between them, 24 blocks; for more.
+#[test]
+fn packed_weights_too() {
+    let packed = packed_blob();
+    check_window::<14>(packed);
+    check_window::<25>(packed);
+    check_window::<26>(packed);
+    check_window::<38>(packed);
+    check_window::<64>(packed);
 }
 
 #[test]
 fn a_window_too_small_is_refused_with_both_sizes() {
-    with_cache::<1, _>(|cache| {
+    with_cache::<1, _>(blob(), |cache| {
         let error = Model::open(cache.section(0, u32::MAX)).err().unwrap();
         assert!(matches!(error, FormatError::WindowTooSmall { given_bytes: 0, .. }), "{error}");
     });
@@ -360,7 +382,7 @@ fn fill_mask_through_a_small_window_names_what_it_names_in_place() {
     let mut answers: [MaskAnswer<5>; 2] = Default::default();
     let in_place =
         answers_of(Pipeline::new(&model, &SCALAR, &mut memory).unwrap().fill_mask(TEXT, &mut answers).unwrap());
-    with_cache::<3, _>(|cache| {
+    with_cache::<3, _>(blob(), |cache| {
         let model = Model::open(cache.section(0, u32::MAX)).unwrap();
         let streamed =
             answers_of(Pipeline::new(&model, &SCALAR, &mut memory).unwrap().fill_mask(TEXT, &mut answers).unwrap());

@@ -41,6 +41,11 @@ impl Tiles {
         self.channels.div_ceil(TILE_CHANNELS)
     }
 
+    /// Bytes from a tile to the next of its part.
+    pub const fn stride(&self) -> usize {
+        TILE_CHANNELS * self.channel_bytes()
+    }
+
     /// Bytes of one output channel.
     const fn channel_bytes(&self) -> usize {
         self.inputs + size_of::<i32>() * self.parameters

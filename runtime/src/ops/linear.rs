@@ -210,11 +210,12 @@ impl<S: Storage> Linear<S> {
         let mut sums = [0; SUMS_ON_STACK];
         let acc = if SUMS_ON_STACK > 0 { &mut sums } else { &mut *memory.acc };
         let mut memory = TileMemory { acc, groups: memory.groups };
-        let (first, second) = (self.tiles.tile(part, index), self.tiles.tile(part, index + 1));
-        let (stride, bytes) = ((second.weights - first.weights) as usize, first.channels * self.tiles.inputs);
-        // One row may have room for one tile, and a window for fewer than would be taken.
+        let (first, stride) = (self.tiles.tile(part, index), self.tiles.stride());
+        let bytes = first.channels * self.tiles.inputs;
+        // One row may have room for one tile, and a window for fewer than would be taken. It is the same number for every tile of a layer, and
+        // a power of two, so that those that are taken together belong to one group of what reads them.
         let in_window = 1 + self.blob.window_bytes().saturating_sub(bytes) / stride.max(1);
-        let at_once = TILES_AT_ONCE.min(memory.acc.len() / TILE_CHANNELS).min(in_window).max(1);
+        let at_once = 1 << TILES_AT_ONCE.min(memory.acc.len() / TILE_CHANNELS).min(in_window).max(1).ilog2();
         if !index.is_multiple_of(at_once) {
             return Ok(());
         }

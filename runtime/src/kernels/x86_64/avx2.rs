@@ -1,4 +1,5 @@
-//! AVX2: int8 widened to int16, `vpmaddwd` into int32. Exact for every input, no saturating step.
+//! AVX2: packed weights are multiplied as bytes, taken apart so that `vpmaddubsw` does not saturate; row-major ones are widened to int16 for
+//! `vpmaddwd`. Exact for every input.
 #![allow(unsafe_code)]
 // Register blocks are indexed by row and column, as the formula is.
 #![allow(clippy::needless_range_loop)]
