@@ -9,8 +9,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
-use super::instructions::architecture;
-use super::{norm, quantize, softmax, tiles};
+use super::{activation, norm, quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::fixed_point::rounding_multiply_high;
@@ -20,7 +19,7 @@ pub(super) static DSP: Kernels = Kernels {
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,
-    activate_tile: tiles::activate_tile,
+    activate_tile: activation::activate_tile,
     quantize_smoothed: norm::quantize_smoothed,
     quantize_i16: quantize::quantize_i16,
     quantize_i32: quantize::quantize_i32,

@@ -1,12 +1,19 @@
 //! Arm's microcontrollers: Armv7-M, its DSP extension, Helium. What the core has is known when the program is built, from the compiler's own
 //! flags: `build.rs` asks for each instruction set whether it can be assembled.
 
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+#[macro_use]
+mod instructions;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+#[macro_use]
+mod tiles;
+
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+mod activation;
 #[cfg(kernel_dsp)]
 mod dsp;
 #[cfg(kernel_helium)]
 mod helium;
-#[cfg(any(kernel_dsp, kernel_thumb2))]
-mod instructions;
 #[cfg(kernel_dsp)]
 mod norm;
 #[cfg(any(kernel_dsp, kernel_thumb2))]
@@ -15,8 +22,6 @@ mod quantize;
 mod softmax;
 #[cfg(kernel_thumb2)]
 mod thumb2;
-#[cfg(any(kernel_dsp, kernel_thumb2))]
-mod tiles;
 
 use super::Kernels;
 

@@ -3,7 +3,6 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::architecture;
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::quantize::{self, Steps};
 

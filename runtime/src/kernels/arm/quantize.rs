@@ -3,7 +3,6 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::architecture;
 use crate::ops::quantize as reference;
 
 /// Four values from r0 on, each times the reciprocal divided by 2¹⁶, and with the half added: r4 to r7.

@@ -3,7 +3,6 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::{architecture, multiply_high};
 use crate::kernels::registers::EXP2;
 use crate::ops::softmax::{self, RowScale};
 
@@ -12,18 +11,10 @@ macro_rules! scale_four {
     () => {
         concat!(
             "ldmia r0, {{r4-r7}}
-            ldmia r1!, {{r8-r11}}
-            lsls r4, r3
-            lsls r5, r3
-            lsls r6, r3
-            lsls r7, r3\n",
-            multiply_high!("r4", "r4", "r8", "r8"),
+            ldmia r1!, {{r8-r11}}\n",
+            shift_four_left!("r3"),
             "\n",
-            multiply_high!("r5", "r5", "r9", "r9"),
-            "\n",
-            multiply_high!("r6", "r6", "r10", "r10"),
-            "\n",
-            multiply_high!("r7", "r7", "r11", "r11"),
+            multiply_four_high!(),
             "
             stmia r0!, {{r4-r7}}
             sub r8, lr, r4
@@ -57,13 +48,7 @@ macro_rules! exponentiate_four {
             sub r5, r8, r5
             sub r6, r8, r6
             sub r7, r8, r7\n",
-            multiply_high!("r4", "r4", "r9", "r3", "r10"),
-            "\n",
-            multiply_high!("r5", "r5", "r9", "r3", "r10"),
-            "\n",
-            multiply_high!("r6", "r6", "r9", "r3", "r10"),
-            "\n",
-            multiply_high!("r7", "r7", "r9", "r3", "r10"),
+            multiply_four_high!("r9", "r3", "r10"),
             "
             lsr r4, r11
             lsr r5, r11

@@ -10,7 +10,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
-use super::{quantize, softmax, tiles};
+use super::{activation, quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape, scalar};
 
@@ -19,7 +19,7 @@ pub(super) static THUMB2: Kernels = Kernels {
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,
-    activate_tile: tiles::activate_tile,
+    activate_tile: activation::activate_tile,
     quantize_i16: quantize::quantize_i16,
     softmax_row: softmax::softmax_row,
     ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)

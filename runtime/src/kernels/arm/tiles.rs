@@ -4,19 +4,15 @@
 
 use core::arch::naked_asm;
 
-use super::instructions::{architecture, multiply_high};
 use crate::kernels::PerChannel;
-use crate::kernels::registers::GELU;
-use crate::ops::activation;
 use crate::ops::requantize::{self as reference, Requantizer};
-use crate::ops::tables::GELU_DELTA;
 
-const CHANNELS: usize = 16;
+pub(super) const CHANNELS: usize = 16;
 
 /// What rows are requantised with, one after the other; handed over by value, on the stack.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Rows {
+pub(super) struct Rows {
     scales: *const i32,
     shifts: *const u8,
     output_shift: i32,
@@ -29,10 +25,10 @@ struct Rows {
 }
 
 /// Rows of a tile, parameters of the channels, output, left shift of a sum. It stops at a row that it cannot requantise, and returns where.
-type OfRows = unsafe extern "C" fn(*const i32, *const i32, *mut u8, u32, Rows) -> *const i32;
+pub(super) type OfRows = unsafe extern "C" fn(*const i32, *const i32, *mut u8, u32, Rows) -> *const i32;
 
 /// Fours of each parameter of the channels in turn.
-fn in_turn<const P: usize>(parameters: [&PerChannel; P]) -> [[[i32; 4]; P]; CHANNELS / 4] {
+pub(super) fn in_turn<const P: usize>(parameters: [&PerChannel; P]) -> [[[i32; 4]; P]; CHANNELS / 4] {
     let mut fours = [[[0; 4]; P]; CHANNELS / 4];
     for (parameter, of_channel) in parameters.into_iter().enumerate() {
         for (fours, of_channel) in fours.iter_mut().zip(of_channel.as_chunks().0) {
@@ -45,7 +41,7 @@ fn in_turn<const P: usize>(parameters: [&PerChannel; P]) -> [[[i32; 4]; P]; CHAN
 }
 
 /// Whether no bias can lead to an overflow: a product is at most 2³⁰, and half of it is left behind a shift to the right.
-fn is_safe(bias: &PerChannel) -> bool {
+pub(super) fn is_safe(bias: &PerChannel) -> bool {
     bias.iter().all(|bias| bias.unsigned_abs() <= 1 << 30)
 }
 
@@ -54,7 +50,7 @@ fn is_safe(bias: &PerChannel) -> bool {
 /// # Safety
 ///
 /// `parameters` are what `function` reads for 16 channels, and there is room for 16 outputs of each row.
-unsafe fn for_rows(
+pub(super) unsafe fn for_rows(
     function: OfRows,
     tile: *const i32,
     parameters: &[i32],
@@ -87,7 +83,7 @@ unsafe fn for_rows(
 }
 
 /// Of a tile the rows that have all channels in the output, if all have.
-fn whole_rows(
+pub(super) fn whole_rows(
     requantizer: &Requantizer<'_>,
     tile: &[i32],
     channels: usize,
@@ -102,16 +98,7 @@ fn whole_rows(
 /// Scales four sums by lr.
 macro_rules! scaled {
     () => {
-        concat!(
-            "lsls r4, r3\nlsls r5, r3\nlsls r6, r3\nlsls r7, r3\n",
-            multiply_high!("r4", "r4", "lr", "r8"),
-            "\n",
-            multiply_high!("r5", "r5", "lr", "r8"),
-            "\n",
-            multiply_high!("r6", "r6", "lr", "r8"),
-            "\n",
-            multiply_high!("r7", "r7", "lr", "r8"),
-        )
+        concat!(shift_four_left!("r3"), "\n", multiply_four_high!("lr", "r8"),)
     };
 }
 macro_rules! as_they_are {
@@ -168,13 +155,7 @@ macro_rules! multiplied {
     () => {
         concat!(
             "ldmia r1!, {{r8-r11}}\n",
-            multiply_high!("r4", "r4", "r8", "r8"),
-            "\n",
-            multiply_high!("r5", "r5", "r9", "r9"),
-            "\n",
-            multiply_high!("r6", "r6", "r10", "r10"),
-            "\n",
-            multiply_high!("r7", "r7", "r11", "r11"),
+            multiply_four_high!(),
             "\nldmia r1!, {{r8-r11}}\n",
             shift_and_add!("r4", "r8"),
             "\n",
@@ -304,10 +285,7 @@ unsafe extern "C" fn requantize_rows(
         "ldmia r0, {{r4-r7}}",
         scaled!(),
         "ldmia r1!, {{r8-r11}}",
-        "smmulr r4, r4, r8",
-        "smmulr r5, r5, r9",
-        "smmulr r6, r6, r10",
-        "smmulr r7, r7, r11",
+        multiply_four_high!(),
         "ldmia r1!, {{r8-r11}}",
         "movs r2, r12",
         "beq 5f",
@@ -415,110 +393,17 @@ pub(super) fn add_residual(
     }
 }
 
-/// GELU of a register through the table around r11, 24 fraction bits; changes r8 to r10.
-macro_rules! gelu_of {
-    ($x:literal) => {
-        concat!(
-            "ssat r8, #9, ",
-            $x,
-            ", asr #7\n",
-            "ssat r10, #20, ",
-            $x,
-            "\n",
-            "add r8, r11, r8, lsl #3\n",
-            "ldrd r8, r9, [r8]\n",
-            "mla ",
-            $x,
-            ", r9, r10, r8\n",
-            "bic ",
-            $x,
-            ", ",
-            $x,
-            ", #255\n",
-        )
-    };
-}
-
-/// Stores the low halves of r4 to r7.
-#[cfg(kernel_dsp)]
-macro_rules! store_halves {
-    () => {
-        "pkhbt r4, r4, r5, lsl #16\npkhbt r6, r6, r7, lsl #16\nstr r4, [r2], #4\nstr r6, [r2], #4"
-    };
-}
-#[cfg(kernel_thumb2)]
-macro_rules! store_halves {
-    () => {
-        "strh r4, [r2], #2\nstrh r5, [r2], #2\nstrh r6, [r2], #2\nstrh r7, [r2], #2"
-    };
-}
-
-/// GELU of four values, in the unit of what reads them.
-macro_rules! activate {
-    () => {
-        concat!(
-            "ldr r11, [sp, #56]\n",
-            gelu_of!("r4"),
-            gelu_of!("r5"),
-            gelu_of!("r6"),
-            gelu_of!("r7"),
-            "ldmia r1!, {{r8-r11}}\n",
-            multiply_high!("r4", "r4", "r8", "r8"),
-            "\n",
-            multiply_high!("r5", "r5", "r9", "r9"),
-            "\n",
-            multiply_high!("r6", "r6", "r10", "r10"),
-            "\n",
-            multiply_high!("r7", "r7", "r11", "r11"),
-            "\n",
-            "ssat r4, #16, r4\nssat r5, #16, r5\nssat r6, #16, r6\nssat r7, #16, r7\n",
-            store_halves!(),
-        )
-    };
-}
-
-of_rows!(gelu_rows, "3", scaled, activate);
-
-/// See [`activate_tile`](activation::activate_tile).
-pub(super) fn activate_tile(
-    delta: Option<&[i16; 257]>,
-    tile: &mut [i32],
-    requantizer: &Requantizer<'_>,
-    channels: usize,
-    multiplier: &PerChannel,
-    out: &mut [i16],
-    stride: usize,
-) {
-    let is_gelu = delta.is_some_and(|delta| core::ptr::eq(delta, &GELU_DELTA));
-    // GELU's least value, −0.17, stays above −32767 with these.
-    let is_small = multiplier.iter().all(|multiplier| (0..=1 << 25).contains(multiplier));
-    let is_usual = is_gelu && is_small && requantizer.scales.is_some() && is_safe(requantizer.bias);
-    let rows = whole_rows(requantizer, tile, channels, out.len(), stride).filter(|_| is_usual);
-    let Some(rows) = rows else {
-        return activation::activate_tile(delta, tile, requantizer, channels, multiplier, out, stride);
-    };
-    let parameters = in_turn([requantizer.multiplier, requantizer.bias, multiplier]);
-    let parameters = parameters.as_flattened().as_flattened();
-    // That of 0.
-    let table = GELU.as_ptr_range().start.wrapping_add(GELU.len() / 2);
-    let (first, out) = (tile.as_mut_ptr(), out.as_mut_ptr());
-    // SAFETY: so many rows are there.
-    unsafe {
-        let of_rows = (requantizer, rows, [table.expose_provenance() as u32, 0]);
-        for_rows(gelu_rows, first, parameters, (out.cast(), stride, 2), of_rows, |row| {
-            let (sums, out) = row_of(first, out, row, stride);
-            let requantizer = requantizer.from_row(row);
-            activation::activate_tile(delta, sums, &requantizer, CHANNELS, multiplier, out, CHANNELS);
-        });
-    }
-}
-
 /// One row of a tile and of its output.
 ///
 /// # Safety
 ///
 /// There are 16 elements of this row of both, which nobody else has.
-unsafe fn row_of<'r>(tile: *mut i32, out: *mut i16, row: usize, stride: usize) -> (&'r mut [i32], &'r mut [i16]) {
+pub(super) unsafe fn row_of<'r>(
+    tile: *mut i32,
+    out: *mut i16,
+    row: usize,
+    stride: usize,
+) -> (&'r mut [i32], &'r mut [i16]) {
     // SAFETY: the caller's promise.
     unsafe {
         let sums = core::slice::from_raw_parts_mut(tile.add(row * CHANNELS), CHANNELS);
@@ -554,10 +439,7 @@ unsafe extern "C" fn scale_accumulators_asm(
         ".rept 4",
         "ldmia r0!, {{r4-r7}}",
         "ldmia r3, {{r8-r11}}",
-        "lsls r4, r2",
-        "lsls r5, r2",
-        "lsls r6, r2",
-        "lsls r7, r2",
+        shift_four_left!("r2"),
         multiply_high!("r8", "r4", "r12", "lr", "r8"),
         multiply_high!("r9", "r5", "r12", "lr", "r9"),
         multiply_high!("r10", "r6", "r12", "lr", "r10"),
