@@ -122,7 +122,7 @@ pub enum FormatError {
     UnsupportedLayout {
         /// How they are packed.
         found: WeightLayout,
-        /// What these kernels read beside row-major.
+        /// What these kernels want; they read row-major weights, too.
         native: WeightLayout,
     },
 }
@@ -187,7 +187,7 @@ impl fmt::Display for FormatError {
             ),
             Self::UnsupportedLayout { found, native } => write!(
                 f,
-                "weights are packed as {}, but these kernels read row-major or {}: convert for this target",
+                "weights are packed as {}, but these kernels want them as {}: convert the model with the --target of this core",
                 found.name(),
                 native.name()
             ),

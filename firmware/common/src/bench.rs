@@ -271,7 +271,7 @@ impl Bench<'_> {
                 core::hint::black_box((kernels.quantize_i16)(row, out));
             }
         })?;
-        let activation = activation - self.requantization(&mut sums, GROUP / TILE);
+        let activation = activation.saturating_sub(self.requantization(&mut sums, GROUP / TILE));
         self.print("GELU", units, activation)?;
         self.print("GELU + quantize", units, activation + quantization)
     }
@@ -294,7 +294,7 @@ impl Bench<'_> {
                 (kernels.add_residual)(sums.sums, &requantizer, TILE, 1, &mut residual[first..], H);
             }
         })?;
-        let addition = addition - self.requantization(&mut sums, H / TILE);
+        let addition = addition.saturating_sub(self.requantization(&mut sums, H / TILE));
         self.print("add residual", units, addition)?;
         let scale = LayerNormScale { epsilon: 1000, shift: 9 };
         let norm = self.measure("layer norm", units, |kernels| {
