@@ -1,5 +1,6 @@
 //! RISC-V, 32 bits: the base with multiplication. What the core has is known when the program is built, from the compiler's own flags.
 
+mod loops;
 mod rows;
 mod rv32im;
 

@@ -9,18 +9,20 @@
 macro_rules! assembly {
     (
         $(#[$attribute:meta])*
-        fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
+        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
     ) => {
         $(#[$attribute])*
         #[unsafe(naked)]
-        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
+        $visibility unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             // Link-time optimisation reads it without the flags of the build.
             naked_asm!(".cpu cortex-m55", $($line),*)
         }
     };
 }
 
+mod panels;
 mod products;
+mod quantize;
 mod rows;
 mod tiles;
 
@@ -39,9 +41,9 @@ pub(super) static HELIUM: Kernels = Kernels {
     requantize: tiles::requantize,
     add_residual: tiles::add_residual,
     activate_tile: tiles::activate_tile,
-    quantize_smoothed: rows::quantize_smoothed,
-    quantize_i16: rows::quantize_i16,
-    quantize_i32: rows::quantize_i32,
+    quantize_smoothed: quantize::quantize_smoothed,
+    quantize_i16: quantize::quantize_i16,
+    quantize_i32: quantize::quantize_i32,
     softmax_row: rows::softmax_row,
     average_row: rows::average_row,
     layer_norm_sums: rows::layer_norm_sums,
