@@ -6,6 +6,8 @@
 #[cfg(target_arch = "arm")]
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::mmio::Mmio;
+
 /// A running count of instructions.
 pub trait InstructionCounter: Sync {
     /// Instructions since some moment in the past. Only differences mean anything.
@@ -34,7 +36,7 @@ pub fn counted_loop(counter: &dyn InstructionCounter) -> u64 {
 /// The free-running counter of the MPS2 and MPS3 boards, of 25 MHz or 20 MHz. It wraps after 171 thousand million instructions or more.
 #[derive(Debug)]
 pub struct FpgaIo {
-    base: usize,
+    registers: Mmio<u32>,
     instructions_per_tick: u64,
 }
 
@@ -47,15 +49,14 @@ impl FpgaIo {
     ///
     /// Such a block is there.
     pub const unsafe fn new(base: usize, instructions_per_tick: u64) -> Self {
-        Self { base, instructions_per_tick }
+        // SAFETY: the caller's promise; the counter is only read, which changes nothing.
+        Self { registers: unsafe { Mmio::new(base) }, instructions_per_tick }
     }
 }
 
 impl InstructionCounter for FpgaIo {
     fn instructions(&self) -> u64 {
-        // SAFETY: whoever made this promised that the register is there; reading it changes nothing.
-        let ticks = unsafe { ((self.base + Self::COUNTER) as *const u32).read_volatile() };
-        u64::from(ticks) * self.instructions_per_tick
+        u64::from(self.registers.read(Self::COUNTER)) * self.instructions_per_tick
     }
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod fat_volume;
 mod log;
 pub mod memory;
+pub mod mmio;
 mod panic;
 #[cfg(feature = "sd-card")]
 pub mod pl022;

@@ -6,6 +6,8 @@ use core::convert::Infallible;
 
 use embedded_hal::spi::{ErrorType, SpiBus};
 
+use crate::mmio::Mmio;
+
 /// Words that the port holds in each direction.
 const FIFO_WORDS: usize = 8;
 /// What is sent where only the answer matters.
@@ -14,7 +16,7 @@ const IDLE: u8 = 0xff;
 /// A port as the bus's master. Its chip select line is not used: a pin does that.
 #[derive(Debug)]
 pub struct Pl022 {
-    base: usize,
+    registers: Mmio<u32>,
 }
 
 impl Pl022 {
@@ -34,35 +36,26 @@ impl Pl022 {
     ///
     /// Such a port is there, has a clock, and nobody else uses it.
     pub unsafe fn new(base: usize, divider: u8) -> Self {
-        let mut this = Self { base };
-        this.write_register(Self::CR1, 0);
-        this.write_register(Self::CR0, Self::CR0_8_BITS);
+        // SAFETY: the caller's promise; the offsets are those of this port.
+        let mut this = Self { registers: unsafe { Mmio::new(base) } };
+        this.registers.write(Self::CR1, 0);
+        this.registers.write(Self::CR0, Self::CR0_8_BITS);
         this.set_divider(divider);
-        this.write_register(Self::CR1, Self::CR1_ENABLED);
+        this.registers.write(Self::CR1, Self::CR1_ENABLED);
         this
     }
 
     /// One bit every `divider` cycles of the port's clock, an even number of at least 2.
     pub fn set_divider(&mut self, divider: u8) {
-        self.write_register(Self::CPSR, divider.into());
+        self.registers.write(Self::CPSR, divider.into());
     }
 
     /// Sends words, as many as the port holds at most, and puts in their place what comes back.
     fn exchange(&mut self, words: &mut [u8]) {
         // Both directions hold all of them, so that none is lost, however late it is fetched.
-        words.iter().for_each(|&word| self.write_register(Self::DR, word.into()));
-        while self.read_register(Self::SR) & Self::SR_BUSY != 0 {}
-        words.iter_mut().for_each(|word| *word = self.read_register(Self::DR) as u8);
-    }
-
-    fn read_register(&self, register: usize) -> u32 {
-        // SAFETY: whoever made this promised that the port is there and ours.
-        unsafe { ((self.base + register) as *const u32).read_volatile() }
-    }
-
-    fn write_register(&mut self, register: usize, value: u32) {
-        // SAFETY: as above.
-        unsafe { ((self.base + register) as *mut u32).write_volatile(value) };
+        words.iter().for_each(|&word| self.registers.write(Self::DR, word.into()));
+        while self.registers.read(Self::SR) & Self::SR_BUSY != 0 {}
+        words.iter_mut().for_each(|word| *word = self.registers.read(Self::DR) as u8);
     }
 }
 

@@ -3,11 +3,12 @@
 //! Source: Arm Cortex-M System Design Kit Technical Reference Manual, APB UART.
 
 use super::{Interrupt, Registers, Uart};
+use crate::mmio::Mmio;
 
 /// Its registers.
 #[derive(Debug)]
 pub struct Cmsdk {
-    base: usize,
+    registers: Mmio<u32>,
     received: Interrupt,
 }
 
@@ -31,43 +32,34 @@ impl Cmsdk {
     ///
     /// Such a UART is there, and nobody else uses it.
     pub unsafe fn line(base: usize, received: Interrupt, clock_hz: u32, baud: u32) -> Uart<Self> {
-        let registers = Self { base, received };
+        // SAFETY: the caller's promise; the offsets are those of this UART.
+        let registers = unsafe { Mmio::new(base) };
         registers.write(Self::BAUD_DIVIDER, (clock_hz / baud).max(Self::MIN_DIVIDER));
         registers.write(Self::CONTROL, Self::ENABLED);
-        Uart::new(registers)
-    }
-
-    fn read(&self, register: usize) -> u32 {
-        // SAFETY: whoever made this promised that the registers are there and ours.
-        unsafe { ((self.base + register) as *const u32).read_volatile() }
-    }
-
-    fn write(&self, register: usize, value: u32) {
-        // SAFETY: as above.
-        unsafe { ((self.base + register) as *mut u32).write_volatile(value) }
+        Uart::new(Self { registers, received })
     }
 }
 
 impl Registers for Cmsdk {
     fn has_byte(&self) -> bool {
-        self.read(Self::STATE) & Self::RECEIVER_FULL != 0
+        self.registers.read(Self::STATE) & Self::RECEIVER_FULL != 0
     }
 
     fn take(&self) -> u8 {
-        self.read(Self::DATA) as u8
+        self.registers.read(Self::DATA) as u8
     }
 
     fn sleep(&self) {
         self.received.wait();
-        self.write(Self::INTERRUPT_CLEAR, Self::RECEIVED);
+        self.registers.write(Self::INTERRUPT_CLEAR, Self::RECEIVED);
         self.received.clear();
     }
 
     fn has_room(&self) -> bool {
-        self.read(Self::STATE) & Self::TRANSMITTER_FULL == 0
+        self.registers.read(Self::STATE) & Self::TRANSMITTER_FULL == 0
     }
 
     fn give(&self, byte: u8) {
-        self.write(Self::DATA, byte.into());
+        self.registers.write(Self::DATA, byte.into());
     }
 }

@@ -2,6 +2,9 @@
 
 use core::arch::asm;
 
+#[cfg(target_arch = "riscv32")]
+use crate::mmio::Mmio;
+
 /// An interrupt of a Cortex-M.
 ///
 /// Source: Armv7-M Architecture Reference Manual, B1.5.17 and B3.4.
@@ -45,7 +48,7 @@ impl Interrupt {
 #[cfg(target_arch = "riscv32")]
 #[derive(Debug)]
 pub struct Interrupt {
-    claim: *mut u32,
+    controller: Mmio<u32>,
 }
 
 #[cfg(target_arch = "riscv32")]
@@ -62,19 +65,20 @@ impl Interrupt {
     /// Such a controller is at this address, nobody else uses it, nor needs interrupts.
     pub unsafe fn new(controller: usize, number: usize) -> Self {
         let word = number / 32 * 4;
-        // SAFETY: no handler is called, since interrupts are off; whoever calls promised that the registers are there.
-        unsafe {
+        // SAFETY: no handler is called, since interrupts are off; the registers are the caller's promise.
+        let controller = unsafe {
             asm!("csrci mstatus, 8", "csrw mie, {0}", in(reg) Self::EXTERNAL, options(nomem, nostack));
-            ((controller + 4 * number) as *mut u32).write_volatile(1);
-            ((controller + Self::ENABLE + word) as *mut u32).write_volatile(1 << (number % 32));
-        }
-        Self { claim: (controller + Self::CLAIM) as *mut u32 }
+            Mmio::new(controller)
+        };
+        controller.write(4 * number, 1);
+        controller.write(Self::ENABLE + word, 1 << (number % 32));
+        Self { controller }
     }
 
     /// Forgets that it was raised, where it is not any more.
     pub fn clear(&self) {
-        // SAFETY: the register that `new` names; what is claimed there is this interrupt, the only one, or none.
-        unsafe { self.claim.write_volatile(self.claim.read_volatile()) };
+        // What is claimed there is this interrupt, the only one, or none.
+        self.controller.write(Self::CLAIM, self.controller.read(Self::CLAIM));
     }
 }
 

@@ -3,11 +3,12 @@
 //! Source: National Semiconductor PC16550D data sheet.
 
 use super::{Interrupt, Registers, Uart};
+use crate::mmio::Mmio;
 
 /// Its registers, one byte each, one behind another.
 #[derive(Debug)]
 pub struct Ns16550 {
-    base: usize,
+    registers: Mmio<u8>,
     interrupt: Interrupt,
 }
 
@@ -28,30 +29,21 @@ impl Ns16550 {
     ///
     /// Such a UART is there, and nobody else uses it.
     pub unsafe fn line(base: usize, interrupt: Interrupt) -> Uart<Self> {
-        let registers = Self { base, interrupt };
+        // SAFETY: the caller's promise; the offsets are those of this UART.
+        let registers = unsafe { Mmio::new(base) };
         registers.write(Self::FIFO_CONTROL, Self::FIFO_ENABLED);
         registers.write(Self::INTERRUPT_ENABLE, Self::RECEIVED);
-        Uart::new(registers)
-    }
-
-    fn read(&self, register: usize) -> u8 {
-        // SAFETY: whoever made this promised that the registers are there and ours.
-        unsafe { ((self.base + register) as *const u8).read_volatile() }
-    }
-
-    fn write(&self, register: usize, value: u8) {
-        // SAFETY: as above.
-        unsafe { ((self.base + register) as *mut u8).write_volatile(value) }
+        Uart::new(Self { registers, interrupt })
     }
 }
 
 impl Registers for Ns16550 {
     fn has_byte(&self) -> bool {
-        self.read(Self::LINE_STATUS) & Self::DATA_READY != 0
+        self.registers.read(Self::LINE_STATUS) & Self::DATA_READY != 0
     }
 
     fn take(&self) -> u8 {
-        self.read(Self::DATA)
+        self.registers.read(Self::DATA)
     }
 
     fn sleep(&self) {
@@ -60,10 +52,10 @@ impl Registers for Ns16550 {
     }
 
     fn has_room(&self) -> bool {
-        self.read(Self::LINE_STATUS) & Self::TRANSMITTER_EMPTY != 0
+        self.registers.read(Self::LINE_STATUS) & Self::TRANSMITTER_EMPTY != 0
     }
 
     fn give(&self, byte: u8) {
-        self.write(Self::DATA, byte);
+        self.registers.write(Self::DATA, byte);
     }
 }

@@ -3,11 +3,12 @@
 //! Source: PrimeCell UART (PL011) Technical Reference Manual, Arm DDI 0183.
 
 use super::{Interrupt, Registers, Uart};
+use crate::mmio::Mmio;
 
 /// Its registers.
 #[derive(Debug)]
 pub struct Pl011 {
-    base: usize,
+    registers: Mmio<u32>,
     received: Interrupt,
 }
 
@@ -36,7 +37,8 @@ impl Pl011 {
     ///
     /// Such a UART is there, and nobody else uses it.
     pub unsafe fn line(base: usize, received: Interrupt, clock_hz: u32, baud: u32) -> Uart<Self> {
-        let registers = Self { base, received };
+        // SAFETY: the caller's promise; the offsets are those of this UART.
+        let registers = unsafe { Mmio::new(base) };
         // A bit is sixteen clocks.
         let divider_64ths = (4 * clock_hz + baud / 2) / baud;
         registers.write(Self::CONTROL, 0);
@@ -45,40 +47,30 @@ impl Pl011 {
         registers.write(Self::LINE_CONTROL, Self::BUFFERED);
         registers.write(Self::INTERRUPT_MASK, Self::RECEIVED);
         registers.write(Self::CONTROL, Self::ENABLED);
-        Uart::new(registers)
-    }
-
-    fn read(&self, register: usize) -> u32 {
-        // SAFETY: whoever made this promised that the registers are there and ours.
-        unsafe { ((self.base + register) as *const u32).read_volatile() }
-    }
-
-    fn write(&self, register: usize, value: u32) {
-        // SAFETY: as above.
-        unsafe { ((self.base + register) as *mut u32).write_volatile(value) }
+        Uart::new(Self { registers, received })
     }
 }
 
 impl Registers for Pl011 {
     fn has_byte(&self) -> bool {
-        self.read(Self::FLAGS) & Self::RECEIVER_EMPTY == 0
+        self.registers.read(Self::FLAGS) & Self::RECEIVER_EMPTY == 0
     }
 
     fn take(&self) -> u8 {
-        self.read(Self::DATA) as u8
+        self.registers.read(Self::DATA) as u8
     }
 
     fn sleep(&self) {
         self.received.wait();
-        self.write(Self::INTERRUPT_CLEAR, Self::RECEIVED);
+        self.registers.write(Self::INTERRUPT_CLEAR, Self::RECEIVED);
         self.received.clear();
     }
 
     fn has_room(&self) -> bool {
-        self.read(Self::FLAGS) & Self::TRANSMITTER_FULL == 0
+        self.registers.read(Self::FLAGS) & Self::TRANSMITTER_FULL == 0
     }
 
     fn give(&self, byte: u8) {
-        self.write(Self::DATA, byte.into());
+        self.registers.write(Self::DATA, byte.into());
     }
 }
