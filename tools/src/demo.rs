@@ -76,11 +76,11 @@ struct Judged {
 ///
 /// A model without masked-LM head, or with very few positions.
 pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let (file, kernels) = args.run.model.open()?;
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let mut threads = args.threads.threads();
+    let mut threads = args.run.threads();
 
     let fill = |(language, text)| -> Result<Filled> {
         let question = Question { text, top_k: TOP_K, targets: None, special_tokens: false };

@@ -10,7 +10,8 @@ use mbert_runtime::model::Model;
 use mbert_runtime::pipeline::Pipeline;
 use mbert_runtime::trace::TraceHash;
 
-use crate::cli::{FeaturesArgs, Layers, Pool};
+use crate::cli::questions::Pool;
+use crate::cli::{FeaturesArgs, Layers};
 use crate::golden::{Ids, OutputFile, read_ids};
 use crate::hidden_states::HiddenStates;
 use crate::inspect::hex;
@@ -23,11 +24,11 @@ use crate::next_sentence::logit_to_f64;
 ///
 /// Too long a text, ids out of range, a model without pooler where it is asked for, a file that cannot be written.
 pub fn run(args: &FeaturesArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let (file, kernels) = args.run.model.open()?;
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let (mut threads, mut output) = (args.threads.threads(), OutputFile::new());
+    let (mut threads, mut output) = (args.run.threads(), OutputFile::new());
     let sequences = match &args.ids {
         Some(path) => read_ids(path)?,
         None => args.text.iter().enumerate().map(|(n, text)| encode(&mut pipeline, n, text)).collect::<Result<_>>()?,

@@ -38,14 +38,14 @@ pub struct Answer {
 ///
 /// No mask, too long a text, a model without this head.
 pub fn run(args: &FillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, verification, kernels) = args.model.open_verifying()?;
+    let (file, verification, kernels) = args.run.model.open_verifying()?;
     let mut trace = TraceHash::default();
     let answers = answers(&file, kernels, args, &mut trace);
     // What a damaged file answers, an error too, is not worth telling.
     verification.finish()?;
     let answers = answers?;
-    let trace = args.trace_hash.then(|| hex(&trace.finish()));
-    print(&answers, trace.as_deref(), args.json, out)?;
+    let trace = args.mask.trace_hash.then(|| hex(&trace.finish()));
+    print(&answers, trace.as_deref(), args.mask.json, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,9 +59,13 @@ fn answers(
     let targets = target_ids(&model, &args.targets)?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let question =
-        Question { text: &args.text, top_k: args.top_k as usize, targets, special_tokens: args.special_tokens };
-    fill_mask(&model, &mut pipeline, &mut args.threads.threads(), &question, trace)
+    let question = Question {
+        text: &args.mask.text,
+        top_k: args.top_k as usize,
+        targets,
+        special_tokens: args.mask.special_tokens,
+    };
+    fill_mask(&model, &mut pipeline, &mut args.run.threads(), &question, trace)
 }
 
 /// What is asked.

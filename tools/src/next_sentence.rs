@@ -10,6 +10,7 @@ use mbert_runtime::trace::TraceHash;
 use serde_json::json;
 
 use crate::cli::NextSentenceArgs;
+use crate::cli::questions::PairArgs;
 use crate::inspect::hex;
 use crate::model_file;
 
@@ -19,15 +20,16 @@ use crate::model_file;
 ///
 /// Too long texts, or a model without this head.
 pub fn run(args: &NextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let PairArgs { text, pair, json, trace_hash } = &args.pair;
+    let (file, kernels) = args.run.model.open()?;
     let model = file.model()?;
     let mut memory = model_file::memory(&model, usize::MAX);
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
     let mut trace = TraceHash::default();
-    pipeline.encode(&args.text, Some(&args.pair))?;
-    let logits = pipeline.forward_on(&mut args.threads.threads(), &mut trace)?.next_sentence(&mut trace)?;
-    let trace = args.trace_hash.then(|| hex(&trace.finish()));
-    print(logits, trace, args.json, out)?;
+    pipeline.encode(text, Some(pair))?;
+    let logits = pipeline.forward_on(&mut args.run.threads(), &mut trace)?.next_sentence(&mut trace)?;
+    let trace = trace_hash.then(|| hex(&trace.finish()));
+    print(logits, trace, *json, out)?;
     Ok(ExitCode::SUCCESS)
 }
 

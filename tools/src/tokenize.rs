@@ -18,20 +18,20 @@ use crate::model_file;
 ///
 /// A line that is not UTF-8; with a trace, one that is too long for the model.
 pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let (file, kernels) = args.run.model.open()?;
     let model = file.model()?;
     let tokenizer = model.tokenizer();
     let special = &model.manifest().tokenizer;
-    let mut memory = model_file::memory(&model, if args.trace_hash { usize::MAX } else { 1 });
+    let mut memory = model_file::memory(&model, if args.line.trace_hash { usize::MAX } else { 1 });
     let mut pipeline = Pipeline::new(&model, kernels, &mut memory)?;
-    let mut threads = args.threads.threads();
+    let mut threads = args.run.threads();
     each_line(|number, text| {
         let mut line = Line::default();
         let spelling = |id| tokenizer.vocab().token(id).unwrap_or(b"?");
         line.push(special.cls_token_id, [0, 0], spelling(special.cls_token_id));
         tokenizer.tokens(text, |token| line.push(token.id, [token.start, token.end], spelling(token.id)))?;
         line.push(special.sep_token_id, [0, 0], spelling(special.sep_token_id));
-        let trace = if args.trace_hash {
+        let trace = if args.line.trace_hash {
             let mut trace = TraceHash::default();
             pipeline.encode(text, None).with_context(|| format!("line {number}"))?;
             pipeline.forward_on(&mut threads, &mut trace).with_context(|| format!("line {number}"))?;
@@ -39,7 +39,7 @@ pub fn run(args: &TokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
         } else {
             None
         };
-        line.print(trace, args.json, out)
+        line.print(trace, args.line.json, out)
     })
 }
 

@@ -127,7 +127,7 @@ fn median_ms(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
 ///
 /// If the model cannot be read, or takes no sequence of a length that is asked for.
 pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let (file, kernels) = args.model.open()?;
+    let (file, kernels) = args.run.model.open()?;
     let model = file.model()?;
     let max = usize::from(model.config().max_position_embeddings);
     let lengths: Vec<usize> = match &args.tokens[..] {
@@ -139,10 +139,10 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<ExitCode> {
     }
     let limit = Limit::of(kernels);
     if args.profile {
-        ensure!(args.threads.count.get() == 1, "a profile is that of one thread: leave --threads out");
+        ensure!(args.run.threads.get() == 1, "a profile is that of one thread: leave --threads out");
         return profile::run(&model, kernels, limit, &lengths, args.json, out);
     }
-    let threads = args.threads.count;
+    let threads = args.run.threads;
     let mut bench = Bench::new(&model, kernels, threads);
     let mut rates = Vec::new();
     let mut rows = Vec::new();

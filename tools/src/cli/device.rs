@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Pool;
+use super::questions::{LineArgs, MaskArgs, PairArgs, Pool};
 use crate::model_file::ModelName;
 
 /// Seconds of the longest wait.
@@ -40,11 +40,11 @@ pub enum DeviceCommand {
         json: bool,
     },
     /// Tokenize lines from standard input.
-    Tokenize(DeviceTokenizeArgs),
+    Tokenize(LineArgs),
     /// Fill in the `[MASK]` of a text.
     FillMask(DeviceFillMaskArgs),
     /// Tell whether the second text follows the first.
-    NextSentence(DeviceNextSentenceArgs),
+    NextSentence(PairArgs),
     /// Write hidden states to a safetensors file.
     Features(DeviceFeaturesArgs),
     /// Tell what a sequence takes on the board.
@@ -73,49 +73,15 @@ pub enum DeviceCommand {
     },
 }
 
-/// `mbert device tokenize`.
-#[derive(Debug, Args)]
-pub struct DeviceTokenizeArgs {
-    /// Print one JSON object per line.
-    #[arg(long)]
-    pub json: bool,
-    /// Run each line through the encoder, and print the SHA-256 over its hidden states.
-    #[arg(long)]
-    pub trace_hash: bool,
-}
-
 /// `mbert device fill-mask`.
 #[derive(Debug, Args)]
 pub struct DeviceFillMaskArgs {
     /// Answers for each mask.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     pub top_k: u8,
-    /// Show sequences with `[CLS]` and `[SEP]`.
-    #[arg(long)]
-    pub special_tokens: bool,
-    /// Print JSON, as the Hugging Face pipeline returns it.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
-    /// Text with one or more `[MASK]`.
-    pub text: String,
-}
-
-/// `mbert device next-sentence`.
-#[derive(Debug, Args)]
-pub struct DeviceNextSentenceArgs {
-    /// First text.
-    pub text: String,
-    /// Second text.
-    pub pair: String,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub mask: MaskArgs,
 }
 
 /// `mbert device features`.

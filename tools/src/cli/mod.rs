@@ -2,6 +2,7 @@
 
 pub mod boards;
 pub mod device;
+pub mod questions;
 pub mod target;
 
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use mbert_runtime::kernels::Kernels;
 
 use self::boards::{BoardsArgs, FlashArgs, PlanArgs, SdImageArgs};
 use self::device::DeviceArgs;
+use self::questions::{LineArgs, MaskArgs, PairArgs, Pool};
 use self::target::Target;
 use crate::convert::checkpoint::{Checkpoint, Files};
 use crate::convert::progress_bar;
@@ -78,21 +80,6 @@ pub struct ModelArgs {
     pub kernels: Option<String>,
 }
 
-/// How many threads run a sequence.
-#[derive(Debug, Args)]
-pub struct ThreadArgs {
-    /// Run each sequence on so many threads. The answer is the same.
-    #[arg(long = "threads", value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<256>)]
-    pub count: NonZeroUsize,
-}
-
-impl ThreadArgs {
-    /// The threads.
-    pub fn threads(&self) -> Threads {
-        Threads::new(self.count)
-    }
-}
-
 impl ModelArgs {
     /// The model, ready for the kernels that it is to be run with.
     ///
@@ -130,6 +117,24 @@ impl ModelArgs {
         let progress = progress_bar();
         let file = ModelFile::from_checkpoint(checkpoint, kernels.weight_layout, &progress);
         Ok((file.inspect_err(|_| progress.finish_and_clear())?, kernels))
+    }
+}
+
+/// A model, and how many threads run a sequence.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+    /// Run each sequence on so many threads. The answer is the same.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = up_to::<256>)]
+    pub threads: NonZeroUsize,
+}
+
+impl RunArgs {
+    /// The threads.
+    pub fn threads(&self) -> Threads {
+        Threads::new(self.threads)
     }
 }
 
@@ -178,41 +183,16 @@ pub struct InspectArgs {
 pub struct FillMaskArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub threads: ThreadArgs,
+    pub run: RunArgs,
     /// Answers for each mask.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
     /// Choose among these tokens only, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub targets: Vec<String>,
-    /// Show sequences with `[CLS]` and `[SEP]`.
-    #[arg(long)]
-    pub special_tokens: bool,
-    /// Print JSON, as the Hugging Face pipeline returns it.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
-    /// Text with one or more `[MASK]`.
-    pub text: String,
-}
-
-/// How hidden states become one vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Pool {
-    /// All tokens.
-    #[default]
-    None,
-    /// The first token.
-    Cls,
-    /// Mean over the tokens.
-    Mean,
-    /// The model's pooler (the first token through a linear layer and tanh).
-    Pooler,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub mask: MaskArgs,
 }
 
 /// Which hidden states.
@@ -230,10 +210,7 @@ pub enum Layers {
 pub struct FeaturesArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub threads: ThreadArgs,
+    pub run: RunArgs,
     /// Pool the tokens of each text into one vector.
     #[arg(long, value_enum, default_value_t)]
     pub pool: Pool,
@@ -259,20 +236,10 @@ pub struct FeaturesArgs {
 pub struct NextSentenceArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
+    pub run: RunArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub threads: ThreadArgs,
-    /// First text.
-    pub text: String,
-    /// Second text.
-    pub pair: String,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the SHA-256 over hidden states and logits that every target must agree on.
-    #[arg(long)]
-    pub trace_hash: bool,
+    pub pair: PairArgs,
 }
 
 /// `mbert tokenize`.
@@ -280,16 +247,10 @@ pub struct NextSentenceArgs {
 pub struct TokenizeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
+    pub run: RunArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub threads: ThreadArgs,
-    /// Print one JSON object per line.
-    #[arg(long)]
-    pub json: bool,
-    /// Run each line through the encoder, and print the SHA-256 over its hidden states.
-    #[arg(long)]
-    pub trace_hash: bool,
+    pub line: LineArgs,
 }
 
 /// `mbert compare`.
@@ -320,10 +281,7 @@ pub struct CompareArgs {
 pub struct DemoArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub threads: ThreadArgs,
+    pub run: RunArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -366,10 +324,7 @@ pub struct EvalArgs {
 pub struct BenchArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub threads: ThreadArgs,
+    pub run: RunArgs,
     /// Lengths to measure, separated by commas: 16, 64, 128 and 512 where none is given.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     pub tokens: Vec<usize>,

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use mbert_device::protocol::messages::{Answer, Request};
 
 use super::client::Client;
-use crate::cli::Pool;
 use crate::cli::device::DeviceFeaturesArgs;
+use crate::cli::questions::Pool;
 use crate::features::mean;
 use crate::golden::OutputFile;
 use crate::inspect::hex;

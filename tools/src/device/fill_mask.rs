@@ -8,6 +8,7 @@ use mbert_device::protocol::messages::{Answer as Reply, MaskItem, Request, items
 
 use super::client::Client;
 use crate::cli::device::DeviceFillMaskArgs;
+use crate::cli::questions::MaskArgs;
 use crate::fill_mask::{Answer, print, probability};
 use crate::inspect::hex;
 
@@ -17,8 +18,8 @@ use crate::inspect::hex;
 ///
 /// What the board says.
 pub fn run(client: &mut Client, args: &DeviceFillMaskArgs, out: &mut impl Write) -> Result<ExitCode> {
-    let DeviceFillMaskArgs { top_k, special_tokens, trace_hash, ref text, json } = *args;
-    let request = Request::FillMask { text, top_k, special_tokens, trace: trace_hash };
+    let MaskArgs { special_tokens, json, trace_hash, ref text } = args.mask;
+    let request = Request::FillMask { text, top_k: args.top_k, special_tokens, trace: trace_hash };
     let (answers, trace) = fill_mask(client, &request)?;
     print(&answers, trace.as_deref(), json, out)?;
     Ok(ExitCode::SUCCESS)

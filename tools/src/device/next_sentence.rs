@@ -7,7 +7,7 @@ use anyhow::Result;
 use mbert_device::protocol::messages::{Answer, Request};
 
 use super::client::Client;
-use crate::cli::device::DeviceNextSentenceArgs;
+use crate::cli::questions::PairArgs;
 use crate::inspect::hex;
 use crate::next_sentence::print;
 
@@ -16,7 +16,7 @@ use crate::next_sentence::print;
 /// # Errors
 ///
 /// What the board says.
-pub fn run(client: &mut Client, args: &DeviceNextSentenceArgs, out: &mut impl Write) -> Result<ExitCode> {
+pub fn run(client: &mut Client, args: &PairArgs, out: &mut impl Write) -> Result<ExitCode> {
     let request = Request::NextSentence { text: &args.text, pair: &args.pair, trace: args.trace_hash };
     let (logits, trace) = client.ask_for(&request, |answer| match *answer {
         Answer::NextSentence { logits, trace_sha256 } => Some((logits, trace_sha256)),

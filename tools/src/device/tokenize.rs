@@ -8,7 +8,7 @@ use mbert_device::protocol::messages::{Answer, Request, TokenItem, items};
 
 use super::client::Client;
 use super::features;
-use crate::cli::device::DeviceTokenizeArgs;
+use crate::cli::questions::LineArgs;
 use crate::tokenize::{Line, each_line};
 
 /// Runs the command.
@@ -16,7 +16,7 @@ use crate::tokenize::{Line, each_line};
 /// # Errors
 ///
 /// A line that is not UTF-8 or too long, or what the board says.
-pub fn run(client: &mut Client, args: &DeviceTokenizeArgs, out: &mut impl Write) -> Result<ExitCode> {
+pub fn run(client: &mut Client, args: &LineArgs, out: &mut impl Write) -> Result<ExitCode> {
     each_line(|number, text| {
         let line = tokenize(client, text).with_context(|| format!("line {number}"))?;
         let trace = if args.trace_hash {
