@@ -1,12 +1,10 @@
-//! Quantises every tensor of a checkpoint and lays the sections out in the order in which an answer reads them.
+//! The sections of each part of the model: its tensors quantised, and what the fixed-point numbers of an answer need beside them.
 
 use anyhow::Result;
 use mbert_runtime::encoder::embeddings::EMBEDDING_FRACTION_BITS;
-use mbert_runtime::format::constants::{Constants as RuntimeConstants, LayerConstants as RuntimeLayerConstants};
+use mbert_runtime::format::constants::LayerConstants as RuntimeLayerConstants;
 use mbert_runtime::format::layout::WeightLayout;
-use mbert_runtime::format::manifest::{Manifest, Provenance};
 use mbert_runtime::format::section::SectionKind;
-use mbert_runtime::format::signature::SIGNATURE_BYTES;
 use mbert_runtime::heads::pooler::POOLED_FRACTION_BITS;
 use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_OUTPUT_FRACTION_BITS};
 use mbert_runtime::ops::linear::LinearShifts;
@@ -14,219 +12,66 @@ use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::ops::quantize::ROW_SHIFT;
 use mbert_runtime::ops::softmax::SoftmaxScale;
 
-use super::blob::BlobBuilder;
-use super::calibrate::Statistics;
-use super::checkpoint::{Checkpoint, Module};
-use super::quantize::{
+use super::{Assembly, TensorNoise};
+use crate::convert::blob::BlobBuilder;
+use crate::convert::checkpoint::{Checkpoint, Module};
+use crate::convert::quantize::{
     InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, largest_accumulator_shift,
     layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
 };
-use super::smooth::factors;
-use super::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_fraction_bits};
+use crate::convert::units::{LayerUnits, RESIDUAL_LIMIT, Units};
 
 /// Largest int32.
 const LARGEST_MULTIPLIER: f64 = 2147483647.0;
 /// How much finer the outputs of query, key and value are than one step of a sum over an input row of full range.
 const QKV_EXTRA_BITS: i32 = 2;
-
 /// Largest bias of query, key and value in steps of their outputs.
 const QKV_BIAS_LIMIT: f64 = 67108864.0;
-
-/// Quantisation error of one tensor.
-#[derive(Clone, Debug)]
-pub struct TensorNoise {
-    /// The checkpoint's name of it.
-    pub name: String,
-    /// Encoder layer, `None` outside the encoder.
-    pub layer: Option<usize>,
-    /// Signal and noise.
-    pub noise: Noise,
-}
-
-/// What a blob is assembled from.
-pub struct Assembly<'a> {
-    /// The float model.
-    pub checkpoint: &'a Checkpoint,
-    /// Calibration, or `None` for an unsmoothed model.
-    pub statistics: Option<&'a Statistics>,
-    /// The real steps of the unsmoothed model.
-    pub wide_units: &'a Units,
-    /// The searchable vocabulary.
-    pub vocabulary: &'a [u8],
-    /// What the model is.
-    pub manifest: &'a Manifest,
-    /// Where it comes from.
-    pub provenance: &'a Provenance<'a>,
-    /// Order of the weights.
-    pub layout: WeightLayout,
-    /// Every section begins on a multiple of it.
-    pub alignment_bytes: usize,
-}
 
 /// Bytes of `bias, multiplier[, second multiplier]` per channel.
 fn interleave<const N: usize>(columns: [&[i32]; N]) -> Vec<i32> {
     (0..columns[0].len()).flat_map(|channel| columns.map(|column| column[channel])).collect()
 }
 
-/// Weights that a conversion quantises, for its progress.
-pub fn weights(checkpoint: &Checkpoint) -> u64 {
-    let modules = Module::all(&checkpoint.config, &checkpoint.heads);
-    let shapes = modules.iter().flat_map(|module| module.tensors(&checkpoint.config)).map(|(_, shape)| shape);
-    shapes.filter(|shape| shape.len() == 2).map(|shape| shape.iter().product::<usize>() as u64).sum()
-}
-
-/// The real steps of the unsmoothed model: from γ, β and bounds of the values alone.
-///
-/// # Errors
-///
-/// A tensor that cannot be read.
-pub fn wide_units(checkpoint: &Checkpoint) -> Result<Units> {
-    let config = &checkpoint.config;
-    let step = |module: Module| -> Result<(f64, f64)> {
-        let gamma = checkpoint.tensor(&module.weight())?.to_vec();
-        let beta = checkpoint.tensor(&module.bias())?.to_vec();
-        // How long a row of the residual stream is, were its channels independent: |x̂|² is H.
-        let length = gamma.iter().zip(&beta).map(|(&g, &b)| f64::from(g * g + b * b)).sum::<f64>();
-        Ok((libm::ldexp(1.0, -layer_norm_fraction_bits(&gamma, &beta)), libm::sqrt(length)))
-    };
-    let (mut input, mut length) = step(Module::EmbeddingsLayerNorm)?;
-    let mut layers = Vec::new();
-    for layer in 0..usize::from(config.num_hidden_layers) {
-        let value = checkpoint.tensor(&Module::Value(layer).weight())?;
-        let bias = checkpoint.tensor(&Module::Value(layer).bias())?.to_vec();
-        let mut row = vec![0.0; value.row_len()];
-        let mut bound = f64::MIN_POSITIVE;
-        for (channel, bias) in bias.iter().enumerate() {
-            value.row(channel, &mut row);
-            let norm = libm::sqrt(row.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>());
-            bound = f64::max(bound, norm * length + f64::from(bias.abs()));
-        }
-        let (attention_hidden, _) = step(Module::AttentionLayerNorm(layer))?;
-        layers.push(LayerUnits::wide(input, attention_hidden, bound));
-        (input, length) = step(Module::OutputLayerNorm(layer))?;
-    }
-    Ok(Units { layers, last_hidden: input, transform: Units::WIDE_TRANSFORM })
-}
-
-impl Assembly<'_> {
-    /// Builds all sections. `progress` is told the weights quantised so far.
-    ///
-    /// # Errors
-    ///
-    /// A tensor that cannot be read, or whose values do not fit the fixed-point form.
-    pub fn build(&self, progress: impl Fn(u64)) -> Result<(BlobBuilder, Vec<TensorNoise>)> {
-        let mut builder = Builder {
-            assembly: self,
-            checkpoint: self.checkpoint,
-            blob: BlobBuilder::new(self.alignment_bytes),
-            noise: Vec::new(),
-            progress: &progress,
-            units: self.units()?,
-            h: usize::from(self.checkpoint.config.hidden_size),
-        };
-        let mut manifest = postcard::to_stdvec(self.manifest)?;
-        manifest.extend(postcard::to_stdvec(self.provenance)?);
-        builder.blob.bytes(SectionKind::Manifest, 0, manifest);
-        builder.blob.bytes(SectionKind::SelfTest, 0, vec![0]);
-        builder.blob.bytes(SectionKind::Signature, 0, vec![0; SIGNATURE_BYTES]);
-        builder.blob.bytes(SectionKind::Vocabulary, 0, self.vocabulary.to_vec());
-        builder.blob.i32s(SectionKind::Constants, 0, 1, &[0; RuntimeConstants::COUNT]);
-        let words = builder.embeddings()?;
-        for layer in 0..usize::from(self.checkpoint.config.num_hidden_layers) {
-            builder.layer(layer)?;
-        }
-        let [pooler, seq_relationship] = match self.manifest.heads.pooler {
-            true => builder.pooler()?,
-            false => Default::default(),
-        };
-        let (transform, (decoder_multiplier, decoder_exponent)) = match self.manifest.heads.masked_lm {
-            true => builder.masked_lm(words.largest_scale)?,
-            false => Default::default(),
-        };
-        let constants = RuntimeConstants {
-            embedding_multiplier: words.multiplier,
-            decoder_multiplier,
-            decoder_exponent,
-            decoder_shift: words.decoder_shift,
-            pooler,
-            seq_relationship,
-            transform,
-        };
-        builder.blob.replace_i32s(SectionKind::Constants, 0, &constants.emit());
-        Ok((builder.blob, builder.noise))
-    }
-
-    /// The real steps of the model to be built.
-    fn units(&self) -> Result<Units> {
-        let Some(statistics) = self.statistics else { return Ok(self.wide_units.clone()) };
-        let smoothing =
-            (0..statistics.layers.len()).map(|layer| self.block_smoothing(layer)).collect::<Result<Vec<_>>>()?;
-        Ok(self.wide_units.clone().calibrated(statistics, |layer| smoothing[layer].clone()))
-    }
-
-    /// Factors of the inputs of `attention.output.dense` and `output.dense`.
-    fn block_smoothing(&self, layer: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        let config = self.checkpoint.config;
-        let (h, f) = (usize::from(config.hidden_size), usize::from(config.intermediate_size));
-        let Some(statistics) = self.statistics else { return Ok((vec![1.0; h], vec![1.0; f])) };
-        let statistics = &statistics.layers[layer];
-        Ok((
-            factors(&statistics.context, &self.column_maxima(&[Module::AttentionOutput(layer)])?),
-            factors(&statistics.activation, &self.column_maxima(&[Module::Output(layer)])?),
-        ))
-    }
-
-    /// Largest magnitude of each input channel over the weights of some linear layers.
-    fn column_maxima(&self, modules: &[Module]) -> Result<Vec<f64>> {
-        let mut maxima = Vec::new();
-        for module in modules {
-            let weight = self.checkpoint.tensor(&module.weight())?;
-            let mut row = vec![0.0; weight.row_len()];
-            maxima.resize(row.len(), 0.0f32);
-            for index in 0..weight.rows() {
-                weight.row(index, &mut row);
-                maxima.iter_mut().zip(&row).for_each(|(max, value)| *max = max.max(value.abs()));
-            }
-        }
-        Ok(maxima.into_iter().map(f64::from).collect())
-    }
-
-    /// Smoothing of linear layers that read the residual stream, from the largest magnitudes of its channels.
-    fn residual_smoothing(&self, maxima: Option<&[f64]>, modules: &[Module], unit: f64) -> Result<InputSmoothing> {
-        let factors = match maxima {
-            Some(maxima) => factors(maxima, &self.column_maxima(modules)?),
-            None => vec![1.0; self.checkpoint.config.hidden_size.into()],
-        };
-        Ok(InputSmoothing::new(&factors, unit))
-    }
-}
-
 /// What the decoder and the constants need to know of the word embeddings.
-struct Words {
-    largest_scale: f64,
-    multiplier: i32,
-    decoder_shift: u32,
+pub(super) struct Words {
+    pub(super) largest_scale: f64,
+    pub(super) multiplier: i32,
+    pub(super) decoder_shift: u32,
 }
 
 /// A blob at work.
-struct Builder<'a, P> {
+pub(super) struct Builder<'a, P> {
     assembly: &'a Assembly<'a>,
     checkpoint: &'a Checkpoint,
-    blob: BlobBuilder,
-    noise: Vec<TensorNoise>,
+    pub(super) blob: BlobBuilder,
+    pub(super) noise: Vec<TensorNoise>,
     progress: &'a P,
     units: Units,
     h: usize,
 }
 
-impl<P: Fn(u64)> Builder<'_, P> {
+impl<'a, P: Fn(u64)> Builder<'a, P> {
+    /// A blob without sections, for these real steps.
+    pub(super) fn new(assembly: &'a Assembly<'a>, units: Units, progress: &'a P) -> Self {
+        Self {
+            assembly,
+            checkpoint: assembly.checkpoint,
+            blob: BlobBuilder::new(assembly.alignment_bytes),
+            noise: Vec::new(),
+            progress,
+            units,
+            h: usize::from(assembly.checkpoint.config.hidden_size),
+        }
+    }
+
     fn done(&mut self, module: Module, layer: Option<usize>, matrix: &QuantizedMatrix) {
         (self.progress)(matrix.values.len() as u64);
         self.noise.push(TensorNoise { name: module.weight(), layer, noise: Noise::sum(&matrix.noise) });
     }
 
     /// All embeddings.
-    fn embeddings(&mut self) -> Result<Words> {
+    pub(super) fn embeddings(&mut self) -> Result<Words> {
         use SectionKind::*;
         let tensor = self.checkpoint.tensor(&Module::WordEmbeddings.weight())?;
         let matrix = quantize_matrix(tensor.rows(), self.h, |row, out| tensor.row(row, out), None);
@@ -344,7 +189,8 @@ impl<P: Fn(u64)> Builder<'_, P> {
         Ok((scale.shifts, factors))
     }
 
-    fn layer(&mut self, layer: usize) -> Result<()> {
+    /// A layer of the encoder.
+    pub(super) fn layer(&mut self, layer: usize) -> Result<()> {
         use SectionKind::*;
         let units = self.units.layers[layer].clone();
         let (context_factors, activation_factors) = self.assembly.block_smoothing(layer)?;
@@ -471,7 +317,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
     }
 
     /// Pooler and next-sentence head: their shifts.
-    fn pooler(&mut self) -> Result<[LinearShifts; 2]> {
+    pub(super) fn pooler(&mut self) -> Result<[LinearShifts; 2]> {
         use SectionKind::*;
         let smoothing = self.last_hidden_smoothing(Module::Pooler)?;
         self.blob.i16s(PoolerInput, 0, 1, &smoothing.multipliers);
@@ -492,7 +338,7 @@ impl<P: Fn(u64)> Builder<'_, P> {
     }
 
     /// Masked-LM head: the shifts of its transform, and the decoder's multiplier and exponent.
-    fn masked_lm(&mut self, largest_word_scale: f64) -> Result<(LinearShifts, (i32, i32))> {
+    pub(super) fn masked_lm(&mut self, largest_word_scale: f64) -> Result<(LinearShifts, (i32, i32))> {
         use SectionKind::*;
         let unit = self.units.transform;
         let smoothing = self.last_hidden_smoothing(Module::TransformDense)?;
