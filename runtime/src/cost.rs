@@ -22,8 +22,8 @@ pub fn forward_bytes(config: &BertConfig, tokens: usize, passes: usize) -> u64 {
     // The last passes may have no tokens left.
     let passes = tokens.div_ceil(tokens.div_ceil(passes.max(1)).max(1)) as u64;
     let sections = |kinds: &[SectionKind]| kinds.iter().map(|&kind| section_bytes(config, kind)).sum::<u64>();
-    let once = sections(&[LayerConstants, QkvInput, Qkv, AttentionOutput, AttentionLayerNorm]);
-    let each_pass = sections(&[IntermediateInput, Intermediate, Output, OutputLayerNorm]);
+    let once = sections(&[LayerConstants, Qkv, AttentionOutput, AttentionLayerNorm]);
+    let each_pass = sections(&[Intermediate, Output, OutputLayerNorm]);
     let layers = u64::from(config.num_hidden_layers) * (once + passes * each_pass);
     CONSTANTS_BYTES + tokens as u64 * embedding_bytes(config) + sections(&[EmbeddingsLayerNorm]) + layers
 }
@@ -48,11 +48,10 @@ impl Stage {
         use SectionKind::*;
         match self {
             Self::Embeddings { .. } => embedding_bytes(config),
-            Self::QkvInput => section_bytes(config, LayerConstants) + section_bytes(config, QkvInput),
+            Self::QkvInput => section_bytes(config, LayerConstants),
             Self::Qkv { tile, .. } => tile_bytes(config, Qkv, tile),
-            Self::Attention { .. } | Self::Context => 0,
+            Self::Attention { .. } | Self::Context | Self::IntermediateInput { .. } => 0,
             Self::AttentionOutput { tile } => tile_bytes(config, AttentionOutput, tile),
-            Self::IntermediateInput { .. } => section_bytes(config, IntermediateInput),
             Self::Intermediate { tile, .. } => tile_bytes(config, Intermediate, tile),
             Self::Output { tile, .. } => tile_bytes(config, Output, tile),
             Self::EmbeddingsNorm { chunk } | Self::AttentionNorm { chunk } | Self::OutputNorm { chunk, .. } => {

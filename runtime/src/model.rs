@@ -7,13 +7,12 @@ use crate::error::FormatError;
 use crate::format::constants::{Constants, LayerConstants};
 use crate::format::contents::{self, LAYER_NORM_HEADER_BYTES};
 use crate::format::header::{HEADER_BYTES, Header};
-use crate::format::layout::WeightLayout;
+use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::manifest::{Manifest, Provenance};
 use crate::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
 use crate::format::signature::Signature;
 use crate::format::tiles::Tiles;
 use crate::kernels::Kernels;
-use crate::ops::layer_norm::LayerNormScale;
 use crate::ops::linear::{Linear, LinearShifts};
 use crate::storage::{Storage, Unreadable};
 use crate::tokenizer::{Tokenizer, Vocab};
@@ -59,9 +58,9 @@ impl Places {
 /// What stands before γ and β in a layer norm section.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm {
-    /// ε and the fraction bits of γ and β.
-    pub scale: LayerNormScale,
-    /// One step of the output is `2^−fraction_bits`.
+    /// ε · H² in squared units of the input; at least 1.
+    pub epsilon: u64,
+    /// Of the output: see [`hidden_fraction_bits`](Model::hidden_fraction_bits).
     pub fraction_bits: i32,
 }
 
@@ -69,12 +68,10 @@ impl LayerNorm {
     /// `None` if a value is out of range.
     fn parse(bytes: &[u8; LAYER_NORM_HEADER_BYTES]) -> Option<Self> {
         let (epsilon, rest) = bytes.split_first_chunk::<8>()?;
-        let (shift, rest) = rest.split_first_chunk::<4>()?;
-        let epsilon = u64::from_le_bytes(*epsilon);
-        let shift = u32::from_le_bytes(*shift);
-        let fraction_bits = i32::from_le_bytes(*rest.first_chunk()?);
-        let in_range = (1..1 << 60).contains(&epsilon) && shift < 32 && (-32..32).contains(&fraction_bits);
-        in_range.then_some(Self { scale: LayerNormScale { epsilon, shift }, fraction_bits })
+        let (fraction_bits, rest) = rest.split_first_chunk()?;
+        let (epsilon, fraction_bits) = (u64::from_le_bytes(*epsilon), i32::from_le_bytes(*fraction_bits));
+        let in_range = (1..1 << 60).contains(&epsilon) && (-64..64).contains(&fraction_bits) && rest == [0; 4];
+        in_range.then_some(Self { epsilon, fraction_bits })
     }
 }
 
@@ -226,7 +223,8 @@ impl<S: Storage> Model<S> {
         LayerNorm::parse(&self.blob.read(offset)?).ok_or(Unreadable { offset })
     }
 
-    /// Fraction bits of the residual stream after a layer; 0 = embeddings.
+    /// Fraction bits of the residual stream after a layer, 0 = embeddings: of the last hidden states as they are, of those before when
+    /// each channel has been multiplied by [its multiplier](Self::hidden_multipliers).
     ///
     /// # Errors
     ///
@@ -237,6 +235,26 @@ impl<S: Storage> Model<S> {
             Some(layer) => self.layer_norm(SectionKind::OutputLayerNorm, layer),
         };
         norm.map(|norm| norm.fraction_bits)
+    }
+
+    /// The multipliers of the channels of the residual stream after a layer, 0 = embeddings, into `out`: 1 for the last.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn hidden_multipliers(&self, layer: usize, out: &mut [i32]) -> Result<(), Unreadable> {
+        out.fill(1);
+        if layer >= usize::from(self.config().num_hidden_layers) {
+            return Ok(());
+        }
+        let tiles = self.tiles(SectionKind::AttentionOutput, layer);
+        for (index, out) in out.chunks_mut(TILE_CHANNELS).enumerate().take(tiles.count()) {
+            let tile = tiles.tile(0, index);
+            self.values(tile.offset, tile.channels, |parameters: &[[i32; 3]]| {
+                out.iter_mut().zip(parameters).for_each(|(out, &[_, _, multiplier])| *out = multiplier);
+            })?;
+        }
+        Ok(())
     }
 
     /// Constants outside the layers.

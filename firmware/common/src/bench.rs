@@ -10,9 +10,9 @@ use mbert_runtime::kernels::{Kernels, MatmulI8, MatmulShape, MatmulU8, PerChanne
 use mbert_runtime::ops::activation::delta_table;
 use mbert_runtime::ops::average::Divisor;
 use mbert_runtime::ops::fixed_point::accumulator_shift;
-use mbert_runtime::ops::layer_norm::{LayerNormScale, Normalizer};
+use mbert_runtime::ops::layer_norm::Normalizer;
 use mbert_runtime::ops::linear::{BLOCK_ROWS, Linear, LinearShifts, Outputs, QuantizedRows, TileMemory};
-use mbert_runtime::ops::requantize::Requantizer;
+use mbert_runtime::ops::requantize::{Requantizer, SUM_FRACTION_BITS};
 use mbert_runtime::ops::softmax::SoftmaxScale;
 
 use crate::counter::InstructionCounter;
@@ -155,7 +155,7 @@ impl Bench<'_> {
                 } else {
                     linear.tile(kernels, &input, tile, memory, |outputs| {
                         let Outputs { tile, requantizer, row, channel, .. } = outputs;
-                        (kernels.add_residual)(tile, &requantizer, TILE, 1, &mut residual[row * n + channel..], n);
+                        (kernels.add_residual)(tile, &requantizer, TILE, &[1000; TILE], &mut residual[row * n + channel..], n);
                     })
                 };
                 unread = done.err().or(unread);
@@ -268,7 +268,7 @@ impl Bench<'_> {
         })?;
         let quantization = self.measure("quantize activations", units, |kernels| {
             for (row, out) in wide.chunks_exact(GROUP).zip(out.chunks_exact_mut(GROUP)) {
-                core::hint::black_box((kernels.quantize_i16)(row, out));
+                core::hint::black_box((kernels.quantize_i16)(row, (kernels.largest_i16)(row), out));
             }
         })?;
         let activation = activation.saturating_sub(self.requantization(&mut sums, GROUP / TILE));
@@ -283,29 +283,31 @@ impl Bench<'_> {
         let residual = take::<i16>(&mut rest, BLOCK_ROWS * H);
         self.fill(residual, |bench| bench.bell(13) as i16);
         let parameters = take::<[i32; 2]>(&mut rest, H);
-        self.fill(parameters, |bench| [1 << 29 | bench.value(28).abs(), bench.value(15)]);
-        let smoothing = take::<i16>(&mut rest, H);
-        self.fill(smoothing, |bench| 1 << 14 | bench.value(13).abs() as i16);
+        self.fill(parameters, |bench| [1 << 13 | bench.value(12).abs(), bench.value(25)]);
+        let largest = take::<u32>(&mut rest, BLOCK_ROWS);
         let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
         let units = BLOCK_ROWS * H;
         let requantizer = requantizer(sums.scales, sums.shifts, &sums.bias, &sums.multiplier);
+        // As many bits more as a sum with the residual has.
+        let requantizer = Requantizer { output_shift: requantizer.output_shift + SUM_FRACTION_BITS as i32, ..requantizer };
+        let mut multiplier = [0; TILE];
+        self.fill(&mut multiplier, |bench| 1 << 9 | bench.value(9).abs());
         let addition = self.measure("requantize + add residual", units, |kernels| {
             for first in (0..H).step_by(TILE) {
-                (kernels.add_residual)(sums.sums, &requantizer, TILE, 1, &mut residual[first..], H);
+                (kernels.add_residual)(sums.sums, &requantizer, TILE, &multiplier, &mut residual[first..], H);
             }
         })?;
         let addition = addition.saturating_sub(self.requantization(&mut sums, H / TILE));
         self.print("add residual", units, addition)?;
-        let scale = LayerNormScale { epsilon: 1000, shift: 9 };
         let norm = self.measure("layer norm", units, |kernels| {
-            for row in residual.chunks_exact_mut(H) {
-                let normalizer = Normalizer::new(H, (kernels.layer_norm_sums)(row), scale);
-                (kernels.layer_norm)(row, parameters, &normalizer);
+            for (row, largest) in residual.chunks_exact_mut(H).zip(&mut *largest) {
+                let normalizer = Normalizer::new(H, (kernels.layer_norm_sums)(row), 1000);
+                *largest = (kernels.layer_norm)(row, parameters, &normalizer);
             }
         })?;
         let quantization = self.measure("quantize residual", units, |kernels| {
-            for (row, out) in residual.chunks_exact(H).zip(out.chunks_exact_mut(H)) {
-                core::hint::black_box((kernels.quantize_smoothed)(row, smoothing, out));
+            for ((row, out), &largest) in residual.chunks_exact(H).zip(out.chunks_exact_mut(H)).zip(&*largest) {
+                core::hint::black_box((kernels.quantize_i16)(row, largest, out));
             }
         })?;
         self.print("add + layer norm + quantize", units, addition + norm + quantization)

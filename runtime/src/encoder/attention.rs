@@ -190,9 +190,9 @@ impl<S: Storage> Forward<'_, S> {
         self.constants.layer = self.model.layer_constants(layer)?;
         let h = usize::from(self.model.config().hidden_size);
         let Share { seq_len, first_token, tokens, .. } = self.share;
-        let Workspace { residual, arena, .. } = &mut self.workspace;
+        let Workspace { residual, largest, arena, .. } = &mut self.workspace;
         let rows = Rows::take(&mut &mut **arena, seq_len, h).part(first_token, tokens);
-        self.model.quantize_residual(self.kernels, (SectionKind::QkvInput, layer), residual, rows)?;
+        super::quantize_residual(self.kernels, residual, largest, h, rows);
         #[cfg(feature = "threads")]
         self.exchange_rows()?;
         Ok(())
@@ -261,7 +261,7 @@ impl<S: Storage> Forward<'_, S> {
         rows.quantize(|_, out| {
             let context = context.next().unwrap_or_default();
             observer.row(Site::Context { layer }, context);
-            (kernels.quantize_i16)(context, out)
+            (kernels.quantize_i16)(context, (kernels.largest_i16)(context), out)
         });
         Ok(())
     }
@@ -274,14 +274,6 @@ impl<S: Storage> Forward<'_, S> {
         let Workspace { residual, arena, seq_len, .. } = &mut self.workspace;
         let mut rows = Rows::take(&mut &mut **arena, *seq_len, h);
         let (rows, acc) = rows.split();
-        super::add_tile(
-            kernels,
-            &linear,
-            &rows,
-            index,
-            &mut TileMemory { acc, groups: &mut [] },
-            residual,
-            constants.attention_sum_shift,
-        )
+        super::add_tile(kernels, &linear, &rows, index, &mut TileMemory { acc, groups: &mut [] }, residual)
     }
 }

@@ -53,10 +53,14 @@ impl<S: Storage> Forward<'_, S> {
     }
 
     /// The residual stream of a pass, int8.
-    pub(super) fn intermediate_input(&mut self, layer: usize, pass: usize) -> Result<(), Unreadable> {
-        let (model, kernels) = (self.model, self.kernels);
-        let (residual, memory) = self.feed_forward(pass);
-        model.quantize_residual(kernels, (SectionKind::IntermediateInput, layer), residual, memory.rows)
+    pub(super) fn intermediate_input(&mut self, pass: usize) {
+        let (kernels, (first, tokens)) = (self.kernels, self.pass(pass));
+        let config = self.model.config();
+        let h = usize::from(config.hidden_size);
+        let Workspace { residual, largest, arena, .. } = &mut self.workspace;
+        let (residual, largest) = (part_mut(residual, first * h, tokens * h), part_mut(largest, first, tokens));
+        let memory = FeedForward::in_arena(arena, tokens, h, groups(config));
+        super::quantize_residual(kernels, residual, largest, h, memory.rows);
     }
 
     /// One tile of the intermediate layer and its activation.
@@ -117,7 +121,7 @@ impl<S: Storage> Forward<'_, S> {
         let bytes = free.len().saturating_sub(skip) & !(size_of::<i32>() - 1);
         let groups = bytemuck::try_cast_slice_mut(part_mut(free, skip, bytes)).unwrap_or_default();
         let memory = &mut TileMemory { acc: rows.acc, groups };
-        add_tile(kernels, &linear, &input, index, memory, residual, constants.output_sum_shift)
+        add_tile(kernels, &linear, &input, index, memory, residual)
     }
 }
 
@@ -128,12 +132,14 @@ fn narrow(kernels: &Kernels, wide: &mut [i16], width: usize, scales: &mut [i32])
     for (index, scale) in scales.iter_mut().enumerate() {
         let (before, behind) = region.split_at_mut_checked(2 * width * index).unwrap_or_default();
         let row: &[i16] = bytemuck::try_cast_slice(part(behind, 0, 2 * width)).unwrap_or_default();
+        let largest = (kernels.largest_i16)(row);
         if index > 0 {
-            *scale = (kernels.quantize_i16)(row, bytemuck::cast_slice_mut(part_mut(before, width * index, width)));
+            let out = bytemuck::cast_slice_mut(part_mut(before, width * index, width));
+            *scale = (kernels.quantize_i16)(row, largest, out);
         } else {
             let mut out = [0; GROUP_SIZE];
             let out = out.get_mut(..width).unwrap_or_default();
-            *scale = (kernels.quantize_i16)(row, out);
+            *scale = (kernels.quantize_i16)(row, largest, out);
             behind.iter_mut().zip(out).for_each(|(region, out)| *region = *out as u8);
         }
     }
@@ -143,7 +149,7 @@ fn narrow(kernels: &Kernels, wide: &mut [i16], width: usize, scales: &mut [i32])
 mod tests {
     use super::*;
     use crate::kernels::scalar::SCALAR;
-    use crate::ops::quantize::quantize_i16;
+    use crate::ops::quantize::{largest_i16, quantize_i16};
 
     #[test]
     fn narrowing_in_place_equals_quantising_apart() {
@@ -154,7 +160,7 @@ mod tests {
         narrow(&SCALAR, &mut region, WIDTH, &mut scales);
         for (i, row) in wide.chunks(WIDTH).enumerate() {
             let mut expected = [0; WIDTH];
-            assert_eq!(quantize_i16(row, &mut expected), scales[i]);
+            assert_eq!(quantize_i16(row, largest_i16(row), &mut expected), scales[i]);
             assert_eq!(bytemuck::cast_slice::<i16, i8>(&region)[i * WIDTH..][..WIDTH], expected);
         }
     }

@@ -5,8 +5,8 @@ use crate::format::constants::LayerConstants;
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::Model;
-use crate::ops::layer_norm::LayerNormScale;
-use crate::ops::linear::{Linear, QuantizedRows, TileMemory};
+use crate::ops::linear::{Linear, Outputs, QuantizedRows, TileMemory, part_mut};
+use crate::ops::quantize::quantize_smoothed;
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 use schedule::{Progress, Schedule, Stage};
@@ -68,7 +68,6 @@ struct Constants {
     layer: LayerConstants,
     /// How far the scales of the keys at work have been shifted left together.
     key_shift: u32,
-    norm: LayerNormScale,
 }
 
 impl<'p, S: Storage> Forward<'p, S> {
@@ -103,7 +102,6 @@ impl<'p, S: Storage> Forward<'p, S> {
             word_multiplier: model.constants()?.embedding_multiplier,
             layer: LayerConstants::default(),
             key_shift: 0,
-            norm: LayerNormScale { epsilon: 1, shift: 0 },
         };
         let next = Some((0, Stage::Embeddings { position: 0 }));
         Ok(Self {
@@ -187,7 +185,10 @@ impl<'p, S: Storage> Forward<'p, S> {
                 let tokens = (0, self.workspace.seq_len);
                 self.norm((SectionKind::AttentionLayerNorm, layer), tokens, chunk, sites, observer)
             }
-            Stage::IntermediateInput { pass } => self.intermediate_input(layer, pass),
+            Stage::IntermediateInput { pass } => {
+                self.intermediate_input(pass);
+                Ok(())
+            }
             Stage::Intermediate { pass, tile } => self.intermediate(layer, pass, tile, observer),
             Stage::Output { pass, tile } => self.output(layer, pass, tile),
             Stage::OutputNorm { pass, chunk } => {
@@ -216,14 +217,13 @@ impl<'p, S: Storage> Forward<'p, S> {
         observer: &mut impl Observer,
     ) -> Result<(), Unreadable> {
         let h = usize::from(self.model.config().hidden_size).max(1);
-        let Workspace { residual, arena, .. } = &mut self.workspace;
-        let rows = crate::ops::linear::part_mut(residual, first * h, tokens * h);
+        let Workspace { residual, largest, arena, .. } = &mut self.workspace;
+        let (rows, largest) = (part_mut(residual, first * h, tokens * h), part_mut(largest, first, tokens));
         if let (0, Some(site)) = (chunk, sum_site) {
             rows.chunks_exact(h).for_each(|row| observer.row(site, row));
         }
         let channels = self.schedule.chunk_channels;
-        let scale = &mut self.constants.norm;
-        if norm::norm(self.model, self.kernels, section, chunk, channels, rows, scale, arena)? {
+        if norm::norm(self.model, self.kernels, section, chunk, channels, rows, largest, arena)? {
             rows.chunks_exact(h).for_each(|row| observer.row(norm_site, row));
         }
         Ok(())
@@ -231,23 +231,30 @@ impl<'p, S: Storage> Forward<'p, S> {
 }
 
 impl<S: Storage> Model<S> {
-    /// Quantises rows of the residual stream for a linear layer, through that layer's smoothing multipliers.
-    pub(crate) fn quantize_residual(
+    /// Quantises rows of the last hidden states for a head, through its smoothing multipliers.
+    pub(crate) fn quantize_smoothed<'r>(
         &self,
-        kernels: &Kernels,
-        (kind, layer): (SectionKind, usize),
-        residual: &[i16],
+        kind: SectionKind,
+        mut hidden: impl FnMut(usize) -> &'r [i16],
         mut rows: Rows<'_>,
     ) -> Result<(), Unreadable> {
         let h = usize::from(self.config().hidden_size);
-        self.values(self.offset(kind, layer), h, |smoothing: &[i16]| {
-            let mut residual = residual.chunks_exact(h.max(1));
-            rows.quantize(|_, out| (kernels.quantize_smoothed)(residual.next().unwrap_or_default(), smoothing, out));
+        self.values(self.offset(kind, 0), h, |smoothing: &[i16]| {
+            rows.quantize(|index, out| quantize_smoothed(hidden(index), smoothing, out));
         })
     }
 }
 
-/// One tile of a linear layer, added to the residual stream: `residual ← (residual + linear(rows)) · 2^−sum_shift`.
+/// Quantises rows of the residual stream, of which the largest magnitudes are known.
+fn quantize_residual(kernels: &Kernels, residual: &[i16], largest: &[u16], h: usize, mut rows: Rows<'_>) {
+    let mut residual = residual.chunks_exact(h.max(1)).zip(largest);
+    rows.quantize(|_, out| {
+        let (row, &largest) = residual.next().unwrap_or((&[], &0));
+        (kernels.quantize_i16)(row, largest.into(), out)
+    });
+}
+
+/// One tile of a linear layer, added to the residual stream: see [`add_residual`](crate::ops::requantize::add_residual).
 fn add_tile<S: Storage>(
     kernels: &Kernels,
     linear: &Linear<S>,
@@ -255,13 +262,13 @@ fn add_tile<S: Storage>(
     index: usize,
     memory: &mut TileMemory<'_>,
     residual: &mut [i16],
-    sum_shift: u32,
 ) -> Result<(), Unreadable> {
     let h = linear.tiles.channels;
     linear.tile(kernels, rows, (0, index), memory, |outputs| {
         let at = outputs.row * h + outputs.channel;
         let residual = residual.get_mut(at..).unwrap_or_default();
-        (kernels.add_residual)(outputs.tile, &outputs.requantizer, outputs.channels, sum_shift, residual, h);
+        let Outputs { tile, requantizer, channels, multiplier, .. } = outputs;
+        (kernels.add_residual)(tile, &requantizer, channels, multiplier, residual, h);
     })
 }
 

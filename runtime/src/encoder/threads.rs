@@ -62,7 +62,7 @@ impl Threads {
             return Forward::new(model, kernels, input_ids, token_type_ids, workspace)?.finish(observer);
         }
         check(model, input_ids, token_type_ids, &workspace)?;
-        let Workspace { residual, arena, passes, .. } = workspace;
+        let Workspace { residual, largest, arena, passes, .. } = workspace;
         let words = arena_bytes(config, seq_len, 1).div_ceil(size_of::<u64>());
         // The caller's memory is the first thread's, unless it is too small for one pass: there is a heap here.
         let others = count - usize::from(passes == 1);
@@ -71,15 +71,17 @@ impl Threads {
 
         let table = Table::new(count);
         let whole = Share::whole(config, seq_len);
-        let mut rest = &mut *residual;
+        let mut rest = (&mut *residual, &mut *largest);
         let others = self.arenas.iter_mut().map(|arena| bytemuck::cast_slice_mut(arena));
         let arenas = (passes == 1).then_some(&mut *arena).into_iter().chain(others);
         let mut members = arenas.enumerate().map(|(index, arena)| {
             let share = whole.part(index, count);
             let own = share.tokens * usize::from(config.hidden_size);
-            let (residual, behind) = core::mem::take(&mut rest).split_at_mut_checked(own).unwrap_or_default();
-            rest = behind;
-            let workspace = Workspace { residual, arena, seq_len: share.tokens, passes: 1 };
+            let (residuals, magnitudes) = core::mem::take(&mut rest);
+            let (residual, residuals) = residuals.split_at_mut_checked(own).unwrap_or_default();
+            let (largest, magnitudes) = magnitudes.split_at_mut_checked(share.tokens).unwrap_or_default();
+            rest = (residuals, magnitudes);
+            let workspace = Workspace { residual, largest, arena, seq_len: share.tokens, passes: 1 };
             let table = &table;
             move || {
                 // Whoever returns, or panics, keeps nobody waiting.
@@ -116,7 +118,7 @@ impl Threads {
             return Err(error);
         }
         replay(&recordings, observer);
-        Ok(Encoded { model, kernels, workspace: Workspace { residual, arena, seq_len, passes } })
+        Ok(Encoded { model, kernels, workspace: Workspace { residual, largest, arena, seq_len, passes } })
     }
 }
 

@@ -1,6 +1,6 @@
 //! All scratch memory of a forward pass, in one slice that the caller owns.
 //!
-//! The residual stream, `2 · N · H` bytes, stays; the rest is divided anew by each stage. With R rows at work and b = min(R, 64):
+//! The residual stream, `2 · N · H` bytes, and the largest magnitude of each of its rows, 2 N, stay; the rest is divided anew by each stage. With R rows at work and b = min(R, 64):
 //!
 //! | stage        | bytes beside the residual stream                                                                       |
 //! |--------------|--------------------------------------------------------------------------------------------------------|
@@ -10,7 +10,7 @@
 //!
 //! H, F, d are hidden size, intermediate size and head dimension, N the tokens, T the tokens that go through the feed-forward block
 //! together: all of them in one pass, ⌈N / P⌉ in P passes. Passes trade memory for reading the block's weights P times; the bits are
-//! the same. What must stay between two of them is the residual stream alone. Attention takes no part in it: a value's
+//! the same. What must stay between two of them is what always stays. Attention takes no part in it: a value's
 //! scale is taken over all tokens, so all are needed at once, and what more passes could save there is little.
 
 use core::fmt;
@@ -31,6 +31,8 @@ const ALIGNMENT: usize = 8;
 /// Scratch memory for one sequence.
 pub struct Workspace<'w> {
     pub(crate) residual: &'w mut [i16],
+    /// The largest magnitude of each row that a layer norm has left there.
+    pub(crate) largest: &'w mut [u16],
     /// What each stage divides for itself.
     pub(crate) arena: &'w mut [u8],
     /// Tokens: of a share of a sequence, those of the share.
@@ -56,7 +58,7 @@ impl<'w> Workspace<'w> {
 
     /// Bytes that a sequence needs in `passes` passes over the weights of the feed-forward blocks; 0 is taken as 1.
     pub const fn bytes_in_passes(config: &BertConfig, seq_len: usize, passes: usize) -> usize {
-        round_up(2 * seq_len * config.hidden_size as usize) + arena_bytes(config, seq_len, passes) + ALIGNMENT
+        round_up(2 * seq_len * config.hidden_size as usize) + round_up(2 * seq_len) + arena_bytes(config, seq_len, passes) + ALIGNMENT
     }
 
     /// The fewest passes for which `bytes` are enough; `None` if they never are.
@@ -87,7 +89,8 @@ impl<'w> Workspace<'w> {
         let skip = memory.as_ptr().align_offset(ALIGNMENT);
         let mut rest = memory.get_mut(skip..).unwrap_or_default();
         let residual = take(&mut rest, seq_len * usize::from(config.hidden_size));
-        Ok(Self { residual, arena: take(&mut rest, arena_bytes(config, seq_len, passes)), seq_len, passes })
+        let largest = take(&mut rest, seq_len);
+        Ok(Self { residual, largest, arena: take(&mut rest, arena_bytes(config, seq_len, passes)), seq_len, passes })
     }
 
     /// The residual stream, `[seq_len, hidden_size]`.
@@ -215,9 +218,9 @@ pub(crate) const fn arena_bytes(config: &BertConfig, n: usize, passes: usize) ->
         + round_up(4 * tokens * groups(config))
         + round_up(tokens * groups(config) * GROUP_SIZE + tokens * GROUP_SIZE);
     // Masked LM for every token: int16 rows, the logits of a tile, and what layer norms keep. The pooler needs less.
-    let heads = Rows::bytes(n, h) + round_up(2 * n * h) + round_up(4 * n * TILE_CHANNELS) + round_up(12 * n);
-    // A layer norm keeps three numbers of each row.
-    let norm = round_up(12 * n);
+    let heads = Rows::bytes(n, h) + round_up(2 * n * h) + round_up(4 * n * TILE_CHANNELS) + round_up(8 * n) + round_up(2 * n);
+    // A layer norm keeps two numbers of each row.
+    let norm = round_up(8 * n);
     max(max(attention, feed_forward), max(heads, norm))
 }
 

@@ -67,10 +67,6 @@ pub struct LayerConstants {
     pub value_multiplier: i32,
     /// See above.
     pub value_exponent: i32,
-    /// Power of two between the residual and the sum before the attention layer norm.
-    pub attention_sum_shift: u32,
-    /// Power of two between the residual and the sum before the output layer norm.
-    pub output_sum_shift: u32,
     /// Shifts of query, key and value.
     pub qkv: LinearShifts,
     /// Shifts of `attention.output.dense`.
@@ -83,7 +79,7 @@ pub struct LayerConstants {
 
 impl LayerConstants {
     /// int32 values in the section.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 12;
 
     /// The values of the section.
     pub fn emit(&self) -> [i32; Self::COUNT] {
@@ -94,8 +90,6 @@ impl LayerConstants {
             self.softmax.exponent,
             self.value_multiplier,
             self.value_exponent,
-            self.attention_sum_shift as i32,
-            self.output_sum_shift as i32,
             qkv.accumulator as i32,
             qkv.output,
             attention_output.accumulator as i32,
@@ -109,13 +103,11 @@ impl LayerConstants {
 
     /// The values of a section; `None` if one is out of range.
     pub(crate) fn parse(words: [i32; Self::COUNT]) -> Option<Self> {
-        let [multiplier, softmax, value_multiplier, value, attention_sum, output_sum, a, b, c, d, e, f, g, h] = words;
+        let [multiplier, softmax, value_multiplier, value, a, b, c, d, e, f, g, h] = words;
         Some(Self {
             softmax: SoftmaxScale { multiplier, exponent: exponent(softmax)? },
             value_multiplier,
             value_exponent: exponent(value)?,
-            attention_sum_shift: shift(attention_sum)?,
-            output_sum_shift: shift(output_sum)?,
             qkv: shifts(a, b)?,
             attention_output: shifts(c, d)?,
             intermediate: shifts(e, f)?,

@@ -24,13 +24,11 @@ const BEFORE: [SectionKind; 9] = [
     SectionKind::EmbeddingsLayerNorm,
 ];
 /// Sections of each encoder layer.
-const LAYER: [SectionKind; 9] = [
+const LAYER: [SectionKind; 7] = [
     SectionKind::LayerConstants,
-    SectionKind::QkvInput,
     SectionKind::Qkv,
     SectionKind::AttentionOutput,
     SectionKind::AttentionLayerNorm,
-    SectionKind::IntermediateInput,
     SectionKind::Intermediate,
     SectionKind::Output,
     SectionKind::OutputLayerNorm,
@@ -63,10 +61,7 @@ pub fn shape(kind: SectionKind, config: &BertConfig) -> Option<(Element, usize, 
         SectionKind::PositionEmbeddings => (I16, config.max_position_embeddings.into(), h),
         SectionKind::TokenTypeEmbeddings => (I16, config.type_vocab_size.into(), h),
         SectionKind::LayerConstants => (I32, LayerConstants::COUNT, 1),
-        SectionKind::QkvInput
-        | SectionKind::IntermediateInput
-        | SectionKind::PoolerInput
-        | SectionKind::TransformInput => (I16, h, 1),
+        SectionKind::PoolerInput | SectionKind::TransformInput => (I16, h, 1),
         SectionKind::Qkv => (Tiles, 3 * h, h),
         SectionKind::AttentionOutput | SectionKind::Pooler | SectionKind::Transform => (Tiles, h, h),
         SectionKind::Intermediate => (Tiles, f, h),

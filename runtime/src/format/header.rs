@@ -10,7 +10,7 @@ pub const HEADER_BYTES: usize = 64;
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"MBQ1";
 /// The version that this code reads and writes; any change of layout or arithmetic raises it.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Byte ranges of the fields.
 mod field {

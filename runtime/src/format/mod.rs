@@ -34,9 +34,10 @@
 //!
 //! Sections of constants are described in [`constants`], the vocabulary in [`tokenizer::vocab`](crate::tokenizer::vocab).
 //!
-//! A layer norm section is u64 `ε · H²` in squared units of its input, u32 shift, int32 fraction bits of its output
-//! (one step is `2^−fraction_bits`), then `[H, 2]` int32: γ and β, as [`layer_norm_i16`](crate::ops::layer_norm::layer_norm_i16)
-//! takes them.
+//! A layer norm section is u64 `ε · H²` in squared units of its input, int32 fraction bits of its output, four bytes of zero, then `[H, 2]`
+//! int32: γ and β, as [`normalize`](crate::ops::layer_norm::normalize) takes them. Each channel of an output that a layer of the encoder reads
+//! has the unit in which that layer's quantised rows read it: the smoothing of its inputs is part of γ and β. The third parameters of the
+//! linear layer that is added to it bring it back to one unit, of so many fraction bits; other outputs have these themselves.
 //!
 //! The [`signature`] section is zero while the blob is unsigned. A signature covers bytes `0..64 + 64 · S`, and with the hashes in the
 //! table every other byte.

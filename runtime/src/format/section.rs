@@ -59,19 +59,15 @@ section_kinds! {
     EmbeddingsLayerNorm = 9,
     /// int32 constants of one layer: see [`LayerConstants`](super::constants::LayerConstants).
     LayerConstants = 10,
-    /// int16 `[hidden_size]`: smoothing multiplier of each input channel of query, key and value.
-    QkvInput = 11,
     /// Tiles `[3 · hidden_size, hidden_size]`, head by head: query, key, value. Each of these begins a tile.
     Qkv = 12,
-    /// Tiles `[hidden_size, hidden_size]`.
+    /// Tiles `[hidden_size, hidden_size]` with three parameters.
     AttentionOutput = 13,
     /// Layer norm after attention.
     AttentionLayerNorm = 14,
-    /// int16 `[hidden_size]`: smoothing multiplier of each input channel.
-    IntermediateInput = 15,
     /// Tiles `[intermediate_size, hidden_size]` with three parameters.
     Intermediate = 16,
-    /// Tiles `[hidden_size, intermediate_size]`.
+    /// Tiles `[hidden_size, intermediate_size]` with three parameters.
     Output = 17,
     /// Layer norm after the feed-forward block.
     OutputLayerNorm = 18,
@@ -94,10 +90,10 @@ impl SectionKind {
     pub const CODES: usize = 25;
 
     /// int32 parameters of each output channel of a linear layer: bias, multiplier, and where an activation follows, the multiplier
-    /// behind it.
+    /// behind it, or where the residual is added, its multiplier.
     pub const fn parameters(self) -> usize {
         match self {
-            Self::Intermediate | Self::Transform => 3,
+            Self::AttentionOutput | Self::Intermediate | Self::Output | Self::Transform => 3,
             _ => 2,
         }
     }

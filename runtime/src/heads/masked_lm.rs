@@ -15,7 +15,6 @@ use crate::kernels::Kernels;
 use crate::model::Model;
 use crate::ops::activation::delta_table;
 use crate::ops::fixed_point::rounding_multiply_high;
-use crate::ops::layer_norm::LayerNormScale;
 use crate::ops::linear::{LinearShifts, Outputs, QuantizedRows, TileMemory};
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
@@ -39,7 +38,6 @@ pub struct MaskedLm<'e, S> {
     arena: &'e mut [u8],
     positions: &'e [usize],
     constants: Constants,
-    norm: LayerNormScale,
     next: Option<Stage>,
     done: u32,
     failed: Option<Unreadable>,
@@ -52,6 +50,8 @@ struct Memory<'w> {
     transformed: &'w mut [i16],
     /// `[C, 16]`.
     logits: &'w mut [i32],
+    /// The largest magnitude of each position behind the layer norm.
+    largest: &'w mut [u16],
     /// What the layer norm keeps.
     kept: &'w mut [u8],
 }
@@ -64,6 +64,7 @@ impl<'w> Memory<'w> {
             rows: Rows::take(&mut rest, count, h),
             transformed: take(&mut rest, count * h),
             logits: take(&mut rest, count * TILE_CHANNELS),
+            largest: take(&mut rest, count),
             kept: rest,
         }
     }
@@ -116,7 +117,6 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
             arena,
             positions,
             constants: model.constants()?,
-            norm: LayerNormScale { epsilon: 1, shift: 0 },
             next: (!positions.is_empty()).then_some(Stage::Input),
             done: 0,
             failed: None,
@@ -219,16 +219,12 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
     ) -> Result<(), Unreadable> {
         let (model, kernels, h, count) = (self.model, self.kernels, self.hidden_size(), self.positions.len());
         let chunk_channels = self.chunk_channels();
-        let Memory { mut rows, transformed, kept, .. } = Memory::in_arena(self.arena, count, h);
+        let Memory { mut rows, transformed, largest, kept, .. } = Memory::in_arena(self.arena, count, h);
         match stage {
             Stage::Input => {
                 let (residual, positions) = (self.residual, self.positions);
                 let row = |index: usize| residual.get(positions.get(index)? * h..)?.get(..h);
-                model.values(model.offset(SectionKind::TransformInput, 0), h, |smoothing: &[i16]| {
-                    rows.quantize(|index, out| {
-                        (kernels.quantize_smoothed)(row(index).unwrap_or_default(), smoothing, out)
-                    });
-                })
+                model.quantize_smoothed(SectionKind::TransformInput, |index| row(index).unwrap_or_default(), rows)
             }
             Stage::Transform { tile } => {
                 let linear = model.linear(SectionKind::Transform, 0, self.constants.transform);
@@ -248,11 +244,14 @@ impl<'e, S: Storage> MaskedLm<'e, S> {
             }
             Stage::Norm { chunk } => {
                 let section = (SectionKind::TransformLayerNorm, 0);
-                norm(model, kernels, section, chunk, chunk_channels, transformed, &mut self.norm, kept).map(|_| ())
+                norm(model, kernels, section, chunk, chunk_channels, transformed, largest, kept).map(|_| ())
             }
             Stage::DecoderInput => {
-                let mut transformed = transformed.chunks_exact(h);
-                rows.quantize(|_, out| (kernels.quantize_i16)(transformed.next().unwrap_or_default(), out));
+                let mut transformed = transformed.chunks_exact(h).zip(&*largest);
+                rows.quantize(|_, out| {
+                    let (row, &largest) = transformed.next().unwrap_or((&[], &0));
+                    (kernels.quantize_i16)(row, largest.into(), out)
+                });
                 for scale in rows.scales {
                     *scale = rounding_multiply_high(*scale, self.constants.decoder_multiplier);
                 }

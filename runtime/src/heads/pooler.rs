@@ -151,7 +151,7 @@ impl<'e, S: Storage> Pooler<'e, S> {
         match stage {
             Stage::Input => {
                 let first = self.residual.get(..h).unwrap_or_default();
-                model.quantize_residual(kernels, (SectionKind::PoolerInput, 0), first, rows)
+                model.quantize_smoothed(SectionKind::PoolerInput, |_| first, rows)
             }
             Stage::Pooler { tile } => {
                 let linear = model.linear(SectionKind::Pooler, 0, self.constants.pooler);
@@ -162,7 +162,7 @@ impl<'e, S: Storage> Pooler<'e, S> {
                 })
             }
             Stage::SeqRelationship => {
-                rows.quantize(|_, out| (kernels.quantize_i16)(pooled, out));
+                rows.quantize(|_, out| (kernels.quantize_i16)(pooled, (kernels.largest_i16)(pooled), out));
                 let linear = model.linear(SectionKind::SeqRelationship, 0, self.constants.seq_relationship);
                 let (rows, acc) = rows.split();
                 let logits = &mut self.logits;

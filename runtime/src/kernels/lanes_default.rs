@@ -78,22 +78,15 @@ macro_rules! defaults {
         /// The largest magnitude of a row.
         #[inline]
         #[target_feature(enable = $features)]
-        pub(super) fn largest_i16(row: &[i16]) -> u16 {
+        pub(super) fn magnitude_i16(row: &[i16]) -> u16 {
             row.iter().fold(0, |most, value| most.max(value.unsigned_abs()))
         }
 
         /// The largest magnitude of a row.
         #[inline]
         #[target_feature(enable = $features)]
-        pub(super) fn largest_i32(row: &[i32]) -> u32 {
+        pub(super) fn magnitude_i32(row: &[i32]) -> u32 {
             row.iter().fold(0, |most, value| most.max(value.unsigned_abs()))
-        }
-
-        /// The largest magnitude of the products of two rows.
-        #[inline]
-        #[target_feature(enable = $features)]
-        pub(super) fn largest_product(a: &[i16], b: &[i16]) -> u32 {
-            a.iter().zip(b).fold(0, |most, (&a, &b)| most.max((i32::from(a) * i32::from(b)).unsigned_abs()))
         }
 
         /// See [`sums`](crate::ops::layer_norm::sums).

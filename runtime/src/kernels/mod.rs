@@ -101,8 +101,8 @@ pub type MatmulI8 = fn(&MatmulShape, &[i8], &[i8], &mut [i32]);
 /// u8 × int8 (−127..=127) → exact int32.
 pub type MatmulU8 = fn(&MatmulShape, &[u8], &[i8], &mut [i32]);
 
-/// See [`add_residual`](crate::ops::requantize::add_residual): tile, of which nothing is left, requantizer, channels, shift, residual, stride.
-pub type AddResidual = fn(&mut [i32], &Requantizer<'_>, usize, u32, &mut [i16], usize);
+/// See [`add_residual`](crate::ops::requantize::add_residual): tile, of which nothing is left, requantizer, channels, multiplier, residual, stride.
+pub type AddResidual = fn(&mut [i32], &Requantizer<'_>, usize, &PerChannel, &mut [i16], usize);
 /// See [`activate_tile`](crate::ops::activation::activate_tile): table, tile, of which nothing is left, requantizer, channels, multiplier, output,
 /// stride.
 pub type ActivateTile = fn(Option<&[i16; 257]>, &mut [i32], &Requantizer<'_>, usize, &PerChannel, &mut [i16], usize);
@@ -157,10 +157,10 @@ pub struct Kernels {
     pub add_residual: AddResidual,
     /// See [`activate_tile`](crate::ops::activation::activate_tile).
     pub activate_tile: ActivateTile,
-    /// See [`quantize_smoothed`](crate::ops::quantize::quantize_smoothed).
-    pub quantize_smoothed: fn(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32,
+    /// See [`largest_i16`](crate::ops::quantize::largest_i16).
+    pub largest_i16: fn(row: &[i16]) -> u32,
     /// See [`quantize_i16`](crate::ops::quantize::quantize_i16).
-    pub quantize_i16: fn(row: &[i16], out: &mut [i8]) -> i32,
+    pub quantize_i16: fn(row: &[i16], largest: u32, out: &mut [i8]) -> i32,
     /// See [`quantize_i32`](crate::ops::quantize::quantize_i32).
     pub quantize_i32: fn(row: &[i32], out: &mut [i8]) -> i32,
     /// See [`softmax_row`](crate::ops::softmax::softmax_row).
@@ -170,7 +170,7 @@ pub struct Kernels {
     /// See [`sums`](crate::ops::layer_norm::sums).
     pub layer_norm_sums: fn(row: &[i16]) -> (i32, i64),
     /// See [`normalize`](crate::ops::layer_norm::normalize).
-    pub layer_norm: fn(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer),
+    pub layer_norm: fn(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32,
 }
 
 impl Kernels {

@@ -6,9 +6,8 @@ use super::PerChannel;
 use super::four::four;
 use crate::ops::activation;
 use crate::ops::average::{self, Divisor};
-use crate::ops::layer_norm::{self, Normalizer};
-use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-use crate::ops::requantize::{self, Requantizer};
+use crate::ops::quantize::{self, Steps};
+use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
 use crate::ops::softmax::{self, RowScale};
 use crate::ops::tables::{EXP2_U8, GELU_DELTA};
 
@@ -79,7 +78,7 @@ pub(super) fn add_residual<C: Core>(
     tile: &mut [i32],
     requantizer: &Requantizer<'_>,
     channels: usize,
-    shift: u32,
+    multiplier: &PerChannel,
     residual: &mut [i16],
     stride: usize,
 ) {
@@ -87,28 +86,29 @@ pub(super) fn add_residual<C: Core>(
     let rows = tile.as_chunks_mut::<16>().0.iter_mut().zip(residual.chunks_mut(stride.max(1)));
     for (row, (tile, residual)) in rows.enumerate().take(count) {
         match residual.first_chunk_mut::<16>() {
-            Some(residual) if channels >= tile.len() && shift < 32 => {
+            Some(residual) if channels >= tile.len() => {
                 requantize::<C>(tile, &requantizer.from_row(row));
-                let fours = tile.as_chunks::<4>().0.iter().zip(residual.as_chunks_mut::<4>().0);
-                if shift == 0 {
-                    for (out, residual) in fours {
-                        let x = *residual;
-                        *residual = C::saturate(four!(|out, x| out.saturating_add(i32::from(x))));
-                    }
-                } else {
-                    for (out, residual) in fours {
-                        let x = *residual;
-                        *residual =
-                            C::saturate(four!(|out, x| rounding_shift(out.saturating_add(i32::from(x)), shift)));
-                    }
+                let of_channels = tile.as_chunks::<4>().0.iter().zip(multiplier.as_chunks::<4>().0);
+                for (residual, (value, multiplier)) in residual.as_chunks_mut::<4>().0.iter_mut().zip(of_channels) {
+                    let x = *residual;
+                    *residual = four!(|value, multiplier, x| {
+                        let sum = value.saturating_add(i32::from(x).wrapping_mul(multiplier));
+                        saturate(sum >> SUM_FRACTION_BITS)
+                    });
                 }
             }
             _ => {
                 let requantizer = requantizer.from_row(row);
-                requantize::add_residual(tile, &requantizer, channels, shift, residual, stride);
+                requantize::add_residual(tile, &requantizer, channels, multiplier, residual, stride);
             }
         }
     }
+}
+
+/// To int16.
+#[inline(always)]
+fn saturate(value: i32) -> i16 {
+    value.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 /// GELU between two steps of 1/32, from −8 on: `activate(x) = ⌊(offset + slope · x) / 2⁸⌋`, for x with 12 fraction bits. At both ends, and beyond
@@ -169,108 +169,30 @@ pub(super) fn activate_tile<C: Core>(
     }
 }
 
-/// What a row is quantised from: some values of it at a time.
-trait Values {
-    /// Rows of four values.
-    fn fours(&self) -> impl Iterator<Item = [i32; 4]>;
-    /// What is left.
-    fn tail(&self) -> impl Iterator<Item = i32>;
-}
-
-/// A row of int16 in the high half of an int32.
-struct High<'a>(&'a [i16]);
-
-impl Values for High<'_> {
-    #[inline(always)]
-    fn fours(&self) -> impl Iterator<Item = [i32; 4]> {
-        self.0.as_chunks::<4>().0.iter().map(|value| four!(|value| i32::from(value) << ROW_SHIFT))
-    }
-
-    #[inline(always)]
-    fn tail(&self) -> impl Iterator<Item = i32> {
-        self.0.as_chunks::<4>().1.iter().map(|&value| i32::from(value) << ROW_SHIFT)
-    }
-}
-
-/// A row of int32.
-struct Whole<'a>(&'a [i32]);
-
-impl Values for Whole<'_> {
-    #[inline(always)]
-    fn fours(&self) -> impl Iterator<Item = [i32; 4]> {
-        self.0.as_chunks::<4>().0.iter().copied()
-    }
-
-    #[inline(always)]
-    fn tail(&self) -> impl Iterator<Item = i32> {
-        self.0.as_chunks::<4>().1.iter().copied()
-    }
-}
-
-/// Products of two rows of int16, of the same length.
-struct Products<'a>(&'a [i16], &'a [i16]);
-
-impl Values for Products<'_> {
-    #[inline(always)]
-    fn fours(&self) -> impl Iterator<Item = [i32; 4]> {
-        let fours = self.0.as_chunks::<4>().0.iter().zip(self.1.as_chunks::<4>().0);
-        fours.map(|(a, b)| four!(|a, b| i32::from(a) * i32::from(b)))
-    }
-
-    #[inline(always)]
-    fn tail(&self) -> impl Iterator<Item = i32> {
-        let tails = self.0.as_chunks::<4>().1.iter().zip(self.1.as_chunks::<4>().1);
-        tails.map(|(&a, &b)| i32::from(a) * i32::from(b))
-    }
-}
-
-/// See [`quantize_row`](quantize::quantize_row).
-#[inline(always)]
-fn quantize_row<C: Core>(values: impl Values, out: &mut [i8]) -> i32 {
-    let mut largest = 0u32;
-    for value in values.fours() {
-        four!(|value| largest = largest.max(value.unsigned_abs()));
-    }
-    values.tail().for_each(|value| largest = largest.max(value.unsigned_abs()));
-    let largest = largest.min(i32::MAX as u32) as i32;
-    if largest == 0 {
-        out.iter_mut().for_each(|out| *out = 0);
-        return 0;
-    }
-    let Steps { shift, reciprocal } = Steps::new(largest);
-    // No overflow: the magnitude is `127 · 2²²` at most.
-    const HALF: i32 = 1 << (Steps::FRACTION_BITS - 1);
-    let (fours, tail) = out.as_chunks_mut::<4>();
-    for (out, value) in fours.iter_mut().zip(values.fours()) {
-        *out = four!(|value| ((C::multiply_high(value << shift, reciprocal) + HALF) >> Steps::FRACTION_BITS) as i8);
-    }
-    let steps = Steps { shift, reciprocal };
-    tail.iter_mut().zip(values.tail()).for_each(|(out, value)| *out = steps.quantize(value));
-    largest
-}
-
-/// See [`quantize_smoothed`](quantize::quantize_smoothed).
-pub(super) fn quantize_smoothed<C: Core>(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
-    if row.len() != out.len() || smoothing.len() != out.len() {
-        return quantize::quantize_smoothed(row, smoothing, out);
-    }
-    quantize_row::<C>(Products(row, smoothing), out)
-}
-
-/// See [`quantize_i16`](quantize::quantize_i16).
-pub(super) fn quantize_i16<C: Core>(row: &[i16], out: &mut [i8]) -> i32 {
-    if row.len() != out.len() {
-        return quantize::quantize_i16(row, out);
-    }
-    quantize_row::<C>(High(row), out)
-}
-
 /// See [`quantize_i32`](quantize::quantize_i32).
 pub(super) fn quantize_i32<C: Core>(row: &[i32], out: &mut [i8]) -> i32 {
     if row.len() != out.len() {
         return quantize::quantize_i32(row, out);
     }
-    quantize_row::<C>(Whole(row), out)
+    let ((row, row_left), (out, out_left)) = (row.as_chunks::<4>(), out.as_chunks_mut::<4>());
+    let mut largest = 0u32;
+    for value in row {
+        four!(|value| largest = largest.max(value.unsigned_abs()));
+    }
+    row_left.iter().for_each(|value| largest = largest.max(value.unsigned_abs()));
+    let largest = largest.min(i32::MAX as u32) as i32;
+    if largest == 0 {
+        out.as_flattened_mut().iter_mut().chain(out_left).for_each(|out| *out = 0);
+        return 0;
+    }
+    let steps @ Steps { shift, reciprocal } = Steps::new(largest);
+    // No overflow: the magnitude is `127 · 2²²` at most.
+    const HALF: i32 = 1 << (Steps::FRACTION_BITS - 1);
+    for (out, value) in out.iter_mut().zip(row) {
+        *out = four!(|value| ((C::multiply_high(value << shift, reciprocal) + HALF) >> Steps::FRACTION_BITS) as i8);
+    }
+    out_left.iter_mut().zip(row_left).for_each(|(out, &value)| *out = steps.quantize(value));
+    largest
 }
 
 /// `255 · 2^(−z / 256)`, rounded, for every z where that is not 0, and some more.
@@ -343,35 +265,6 @@ pub(super) fn average_row<C: Core>(weighted: &[i32], divisor: Divisor, scales: &
     }
 }
 
-/// See [`normalize`](layer_norm::normalize).
-pub(super) fn layer_norm<C: Core>(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-    #[inline(always)]
-    fn fours<C: Core>(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer, scale: impl Fn(i32) -> i32) {
-        let Normalizer { width, sum, inverse, shift, .. } = *normalizer;
-        for (row, parameters) in row.as_chunks_mut::<4>().0.iter_mut().zip(parameters.as_chunks::<4>().0) {
-            let x = *row;
-            *row = C::saturate(four!(|x, parameters| {
-                let [gamma, beta] = parameters;
-                let normalized = C::multiply_high(scale(width * i32::from(x) - sum), inverse);
-                rounding_shift(beta.wrapping_add(C::multiply_high(normalized, gamma)), shift)
-            }));
-        }
-    }
-    let whole = row.len().min(parameters.len()) & !3;
-    let (Some((row, tail)), Some((of_row, of_tail))) =
-        (row.split_at_mut_checked(whole), parameters.split_at_checked(whole))
-    else {
-        return;
-    };
-    match (normalizer.deviation_shift, normalizer.shift) {
-        (0, 1..=31) => fours::<C>(row, of_row, normalizer, |deviation| deviation),
-        (right @ 1..=31, 1..=31) => fours::<C>(row, of_row, normalizer, |d| rounding_shift(d, right as u32)),
-        (left @ -30..0, 1..=31) => fours::<C>(row, of_row, normalizer, |d| d.saturating_mul(1 << -left)),
-        _ => layer_norm::normalize(row, of_row, normalizer),
-    }
-    layer_norm::normalize(tail, of_tail, normalizer);
-}
-
 /// A table with these entries for a [`Core`], and the products named.
 macro_rules! table {
     ($name:literal, $core:ty, $matmul_i8:ident, $matmul_u8_i8:ident) => {
@@ -386,13 +279,13 @@ macro_rules! table {
             requantize: $crate::kernels::registers::requantize::<$core>,
             add_residual: $crate::kernels::registers::add_residual::<$core>,
             activate_tile: $crate::kernels::registers::activate_tile::<$core>,
-            quantize_smoothed: $crate::kernels::registers::quantize_smoothed::<$core>,
-            quantize_i16: $crate::kernels::registers::quantize_i16::<$core>,
+            largest_i16: $crate::ops::quantize::largest_i16,
+            quantize_i16: $crate::ops::quantize::quantize_i16,
             quantize_i32: $crate::kernels::registers::quantize_i32::<$core>,
             softmax_row: $crate::kernels::registers::softmax_row::<$core>,
             average_row: $crate::kernels::registers::average_row::<$core>,
             layer_norm_sums: $crate::ops::layer_norm::sums,
-            layer_norm: $crate::kernels::registers::layer_norm::<$core>,
+            layer_norm: $crate::ops::layer_norm::normalize,
         }
     };
 }

@@ -11,7 +11,7 @@ macro_rules! rows {
                 tile: &mut [i32],
                 requantizer: &$crate::ops::requantize::Requantizer<'_>,
                 channels: usize,
-                shift: u32,
+                multiplier: &PerChannel,
                 residual: &mut [i16],
                 stride: usize
             );
@@ -24,13 +24,13 @@ macro_rules! rows {
                 out: &mut [i16],
                 stride: usize
             );
-            quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32;
-            quantize_i16(row: &[i16], out: &mut [i8]) -> i32;
+            largest_i16(row: &[i16]) -> u32;
+            quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32;
             quantize_i32(row: &[i32], out: &mut [i8]) -> i32;
             softmax_row(scores: &mut [i32], keys: &[i32], scale: RowScale, out: &mut [u8]) -> u32;
             average_row(weighted: &[i32], divisor: Divisor, scales: &[i32], out: &mut [i16]);
             layer_norm_sums(row: &[i16]) -> (i32, i64);
-            layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer);
+            layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32;
         }
 
         mod rows {
@@ -38,9 +38,9 @@ macro_rules! rows {
             use crate::kernels::PerChannel;
             use crate::ops::activation::{self, INPUT_LIMIT};
             use crate::ops::average::{self, Divisor};
-            use crate::ops::layer_norm::{self, Normalizer};
-            use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-            use crate::ops::requantize::{self, Requantizer};
+            use crate::ops::layer_norm::{self, Normalizer, SCALED_FRACTION_BITS};
+            use crate::ops::quantize::{self, Reciprocal, Steps};
+            use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
             use crate::ops::softmax::{self, RowScale};
 
             #[target_feature(enable = $features)]
@@ -103,21 +103,23 @@ macro_rules! rows {
                 tile: &mut [i32],
                 requantizer: &Requantizer<'_>,
                 channels: usize,
-                shift: u32,
+                multiplier: &PerChannel,
                 residual: &mut [i16],
                 stride: usize,
             ) {
+                let multipliers = load(multiplier);
                 let whole = whole_rows(requantizer.rows(tile), channels, residual.len(), stride);
                 let (tile, tile_left) = tile.split_at_mut(16 * whole);
                 let of_channels = Channels::new(requantizer);
                 for (tile, row) in tile.as_chunks().0.iter().zip(0..whole) {
                     if let Some(residual) = first_chunk(residual, row * stride) {
-                        let sum = add_saturating(of_channels.values(tile, requantizer, row), load_i16(residual));
-                        store_i16(rounding_shift_right(sum, shift), residual);
+                        let of_residual = multiply(load_i16(residual), multipliers);
+                        let sum = add_saturating(of_channels.values(tile, requantizer, row), of_residual);
+                        store_saturated_i16(shift_right(sum, SUM_FRACTION_BITS), residual);
                     }
                 }
                 let left = residual.get_mut(whole * stride..).unwrap_or_default();
-                requantize::add_residual(tile_left, &requantizer.from_row(whole), channels, shift, left, stride);
+                requantize::add_residual(tile_left, &requantizer.from_row(whole), channels, multiplier, left, stride);
             }
 
             #[target_feature(enable = $features)]
@@ -163,54 +165,24 @@ macro_rules! rows {
                 activation::activate_tile(delta, tile_left, &requantizer, channels, multiplier, left, stride);
             }
 
-            /// See [`quantize_row`](quantize::quantize_row): sixteen values at a time, then one by one. The largest magnitude is known.
-            #[inline]
             #[target_feature(enable = $features)]
-            fn quantize_row(
-                out: &mut [i8],
-                largest: u32,
-                values: impl Iterator<Item = Lanes>,
-                values_left: impl Iterator<Item = i32>,
-            ) -> i32 {
-                let largest = largest.min(i32::MAX as u32) as i32;
-                if largest == 0 {
-                    out.fill(0);
-                    return 0;
-                }
-                let steps = Steps::new(largest);
-                let reciprocal = splat(steps.reciprocal);
-                let (out, out_left) = out.as_chunks_mut();
-                for (out, values) in out.iter_mut().zip(values) {
-                    store_i8(shifted_multiply_shift(values, steps.shift, reciprocal, Steps::FRACTION_BITS), out);
-                }
-                for (out, value) in out_left.iter_mut().zip(values_left) {
-                    *out = steps.quantize(value);
-                }
-                largest
+            pub(super) fn largest_i16(row: &[i16]) -> u32 {
+                magnitude_i16(row).into()
             }
 
             #[target_feature(enable = $features)]
-            pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
-                if row.len() != out.len() || smoothing.len() != out.len() {
-                    return quantize::quantize_smoothed(row, smoothing, out);
+            pub(super) fn quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32 {
+                if row.len() != out.len() || largest == 0 {
+                    return quantize::quantize_i16(row, largest, out);
                 }
-                let largest = largest_product(row, smoothing);
-                let ((row, row_left), (smoothing, smoothing_left)) = (row.as_chunks(), smoothing.as_chunks());
-                let values = row.iter().zip(smoothing).map(|(row, by)| multiply(load_i16(row), load_i16(by)));
-                let left = row_left.iter().zip(smoothing_left);
-                quantize_row(out, largest, values, left.map(|(&row, &by)| i32::from(row) * i32::from(by)))
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
-                if row.len() != out.len() {
-                    return quantize::quantize_i16(row, out);
+                let reciprocal = Reciprocal::new(largest);
+                let (multiplier, half) = (splat(reciprocal.multiplier), splat(Reciprocal::HALF));
+                let ((row, row_left), (out, out_left)) = (row.as_chunks(), out.as_chunks_mut());
+                for (row, out) in row.iter().zip(out) {
+                    store_i8(shift_right(add(multiply(load_i16(row), multiplier), half), 16), out);
                 }
-                let largest = u32::from(largest_i16(row)) << ROW_SHIFT;
-                let (row, row_left) = row.as_chunks();
-                let values = row.iter().map(|row| shift_left(load_i16(row), ROW_SHIFT));
-                let values_left = row_left.iter().map(|&value| i32::from(value) << ROW_SHIFT);
-                quantize_row(out, largest, values, values_left)
+                quantize::quantize_i16(row_left, largest, out_left);
+                reciprocal.magnitude()
             }
 
             #[target_feature(enable = $features)]
@@ -218,9 +190,21 @@ macro_rules! rows {
                 if row.len() != out.len() {
                     return quantize::quantize_i32(row, out);
                 }
-                let largest = largest_i32(row);
-                let (row, row_left) = row.as_chunks();
-                quantize_row(out, largest, row.iter().map(|row| load(row)), row_left.iter().copied())
+                let largest = magnitude_i32(row).min(i32::MAX as u32) as i32;
+                if largest == 0 {
+                    out.fill(0);
+                    return 0;
+                }
+                let steps = Steps::new(largest);
+                let reciprocal = splat(steps.reciprocal);
+                let ((row, row_left), (out, out_left)) = (row.as_chunks(), out.as_chunks_mut());
+                for (row, out) in row.iter().zip(out) {
+                    store_i8(shifted_multiply_shift(load(row), steps.shift, reciprocal, Steps::FRACTION_BITS), out);
+                }
+                for (out, &value) in out_left.iter_mut().zip(row_left) {
+                    *out = steps.quantize(value);
+                }
+                largest
             }
 
             /// Scores in the unit of their row, in place; returns the larger of `most` and these.
@@ -306,21 +290,29 @@ macro_rules! rows {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-                let inverse = splat(normalizer.inverse);
+            pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32 {
                 if parameters.len() != row.len() {
                     return layer_norm::normalize(row, parameters, normalizer);
                 }
+                // x times a word, less 16 bits, as two products that fit one.
+                let Normalizer { inverse, offset } = *normalizer;
+                let (high, low, offset) = (splat(inverse >> 16), splat(inverse & 0xffff), splat(offset));
+                let (least, most) = (splat(i16::MIN.into()), splat(i16::MAX.into()));
                 let ((row, row_left), (parameters, parameters_left)) = (row.as_chunks_mut(), parameters.as_chunks());
+                let mut magnitudes = splat(0);
                 for (row, parameters) in row.iter_mut().zip(parameters) {
                     let [gamma, beta] = load_pairs(parameters);
-                    let deviation = multiply_add_i16(load_i16(row), normalizer.width, -normalizer.sum);
-                    let deviation = scale_by_power_of_two(deviation, normalizer.deviation_shift);
-                    let normalized = rounding_multiply_high(deviation, inverse);
-                    let scaled = add(beta, rounding_multiply_high(normalized, gamma));
-                    store_i16(rounding_shift_right(scaled, normalizer.shift), row);
+                    let x = load_i16(row);
+                    let normalized = add(add(multiply(x, high), offset), shift_right(multiply(x, low), 16));
+                    let scaled = shift_right(add(multiply(normalized, gamma), beta), SCALED_FRACTION_BITS);
+                    let saturated = max(min(scaled, most), least);
+                    magnitudes = max(magnitudes, magnitude(saturated));
+                    store_saturated_i16(saturated, row);
                 }
-                layer_norm::normalize(row_left, parameters_left, normalizer);
+                let mut of_lanes = [0; 16];
+                store(magnitudes, &mut of_lanes);
+                let of_left = layer_norm::normalize(row_left, parameters_left, normalizer);
+                of_lanes.into_iter().fold(of_left, |largest, magnitude| largest.max(magnitude as u32))
             }
         }
     };

@@ -16,7 +16,7 @@ pub static SCALAR: Kernels = Kernels {
     requantize: requantize::requantize,
     add_residual: requantize::add_residual,
     activate_tile: activation::activate_tile,
-    quantize_smoothed: quantize::quantize_smoothed,
+    largest_i16: quantize::largest_i16,
     quantize_i16: quantize::quantize_i16,
     quantize_i32: quantize::quantize_i32,
     softmax_row: softmax::softmax_row,

@@ -1,24 +1,16 @@
 //! Layer norm over int16 rows: exact mean and variance, inverse square root by integer Newton steps.
 //!
-//! `out = (x − mean) / √(variance + ε) · γ + β`. The sums are exact; the only roundings are those of
-//! [`fixed_point`](super::fixed_point). The result does not depend on the unit of the input, except through ε, which the
-//! blob carries in that unit.
+//! `out = (x − mean) / √(variance + ε) · γ + β`. The sums are exact, and a value takes two multiplications, `x · (1 / √…) − mean · (1 / √…)` and
+//! then `· γ + β`, each of which is one instruction of a Cortex-M4: the first loses 16 bits and leaves 10 fraction bits, the second loses
+//! none, and its 15 fraction bits go when the value is saturated to int16. What would round them, half a step, is in β.
+//! The result does not depend on the unit of the input, except through ε, which the blob carries in that unit.
 //!
 //! Source: `torch.nn.LayerNorm`.
 
-use super::fixed_point::{rounding_multiply_high, rounding_shift_right, saturate_i16, scale_by_power_of_two};
-
-/// Fraction bits of the normalised value before γ: |x̂| ≤ √4096 leaves it below 2²⁸.
-pub const NORMALIZED_FRACTION_BITS: u32 = 22;
-
-/// The scale of one layer norm, in the units of its output: see [`layer_norm_i16`].
-#[derive(Clone, Copy, Debug)]
-pub struct LayerNormScale {
-    /// ε · H² in squared units of the input; at least 1.
-    pub epsilon: u64,
-    /// Fraction bits that γ and β carry beyond the output's unit.
-    pub shift: u32,
-}
+/// Fraction bits of the normalised value before γ: |x̂| ≤ √4096 leaves it below 2¹⁷.
+pub const NORMALIZED_FRACTION_BITS: u32 = 10;
+/// Fraction bits of the sum of the scaled value and β.
+pub const SCALED_FRACTION_BITS: u32 = 15;
 
 /// `2^(31 + e) / √value`, with `e = ⌊log₂(value) / 2⌋`, and `e`. The result lies in `2³⁰..2³¹`.
 ///
@@ -42,26 +34,30 @@ fn inverse_square_root(value: u64) -> (i32, u32) {
 /// What one row is normalised with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Normalizer {
-    /// H, at most 4096.
-    pub width: i32,
-    /// Σ x.
-    pub sum: i32,
-    /// `2^(31 + e) / √(H² (variance + ε))`, in `2³⁰..2³¹`.
+    /// `2²⁶ / √(variance + ε)`: not negative.
     pub inverse: i32,
-    /// `e − (NORMALIZED_FRACTION_BITS + 1)`: deviations are divided by this power of two, and stay below 2³⁰.
-    pub deviation_shift: i32,
-    /// Fraction bits that γ and β carry beyond the output's unit.
-    pub shift: u32,
+    /// `−mean · 2¹⁰ / √(variance + ε)`.
+    pub offset: i32,
 }
 
 impl Normalizer {
-    /// From the [`sums`] of a row of `width` values.
-    pub fn new(width: usize, (sum, sum_of_squares): (i32, i64), scale: LayerNormScale) -> Self {
+    /// From the [`sums`] of a row of `width` values, at most 4096; `epsilon` is ε · H² in squared units of the input, at least 1.
+    ///
+    /// A standard deviation below 1/16 counts as 1/16.
+    pub fn new(width: usize, (sum, sum_of_squares): (i32, i64), epsilon: u64) -> Self {
         let variance = (width as i64 * sum_of_squares - i64::from(sum) * i64::from(sum)) as u64;
-        let (inverse, e) = inverse_square_root(variance.saturating_add(scale.epsilon));
-        // |H x − Σ x| ≤ √variance · √H < 2^(e + 7).
-        let deviation_shift = e as i32 - (NORMALIZED_FRACTION_BITS as i32 + 1);
-        Self { width: width as i32, sum, inverse, deviation_shift, shift: scale.shift }
+        let least = (width * width) as u64 >> 8;
+        // 2^(31 + e) / (H · √(variance + ε))
+        let (inverse, e) = inverse_square_root(variance.saturating_add(epsilon).max(least));
+        let of_width = (width as u64 * inverse as u64) >> (31 + e - (NORMALIZED_FRACTION_BITS + 16));
+        let of_sum = (i64::from(sum) * i64::from(inverse)) >> (31 + e - NORMALIZED_FRACTION_BITS);
+        Self { inverse: of_width.min(i32::MAX as u64) as i32, offset: -of_sum as i32 }
+    }
+
+    /// `(x − mean) / √(variance + ε)`, 10 fraction bits.
+    #[inline(always)]
+    const fn normalize(self, x: i16) -> i32 {
+        (((x as i64 * self.inverse as i64) >> 16) as i32).wrapping_add(self.offset)
     }
 }
 
@@ -71,25 +67,27 @@ pub fn sums(row: &[i16]) -> (i32, i64) {
     row.iter().fold((0, 0), |(sum, squares), &x| (sum + i32::from(x), squares + i64::from(x) * i64::from(x)))
 }
 
-/// Normalises some channels of one row in place.
+/// Normalises some channels of one row in place; returns their largest magnitude.
 ///
-/// | argument     | shape | unit                                                                       |
-/// |--------------|-------|----------------------------------------------------------------------------|
-/// | `row`        | `[C]` | int16; in: any unit; out: the output's, saturated to ±32767                |
-/// | `parameters` | `[C]` | γ · 2¹⁰ · 2^shift and β · 2^shift in units of the output, of the same channels |
-pub fn normalize(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
+/// | argument     | shape | unit                                                                          |
+/// |--------------|-------|-------------------------------------------------------------------------------|
+/// | `row`        | `[C]` | int16; in: any unit; out: the output's, saturated                             |
+/// | `parameters` | `[C]` | `γ · 2⁵` and `β · 2¹⁵ + 2¹⁴` in units of the output, of the same channels     |
+///
+/// Wraps where γ and β are so large that |x̂| ≤ √H leads out of int32.
+pub fn normalize(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32 {
+    let mut largest = 0;
     for (x, &[gamma, beta]) in row.iter_mut().zip(parameters) {
-        let deviation =
-            scale_by_power_of_two(normalizer.width * i32::from(*x) - normalizer.sum, normalizer.deviation_shift);
-        let normalized = rounding_multiply_high(deviation, normalizer.inverse);
-        let scaled = beta.wrapping_add(rounding_multiply_high(normalized, gamma));
-        *x = saturate_i16(rounding_shift_right(scaled, normalizer.shift));
+        let scaled = normalizer.normalize(*x).wrapping_mul(gamma).wrapping_add(beta);
+        *x = (scaled >> SCALED_FRACTION_BITS).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        largest = largest.max(x.unsigned_abs());
     }
+    largest.into()
 }
 
 /// Normalises one whole row in place: [`sums`], then [`normalize`].
-pub fn layer_norm_i16(row: &mut [i16], parameters: impl Iterator<Item = (i32, i32)>, scale: LayerNormScale) {
-    let normalizer = Normalizer::new(row.len(), sums(row), scale);
+pub fn layer_norm_i16(row: &mut [i16], parameters: impl Iterator<Item = (i32, i32)>, epsilon: u64) {
+    let normalizer = Normalizer::new(row.len(), sums(row), epsilon);
     for (x, (gamma, beta)) in row.iter_mut().zip(parameters) {
         normalize(core::slice::from_mut(x), &[[gamma, beta]], &normalizer);
     }
@@ -115,39 +113,43 @@ mod tests {
         }
     }
 
+    /// γ and β as the blob has them, for an output with so many fraction bits.
+    fn parameters(gamma: f64, beta: f64, fraction_bits: i32) -> (i32, i32) {
+        (
+            libm::round(libm::ldexp(gamma, fraction_bits + 5)) as i32,
+            libm::round(libm::ldexp(beta, fraction_bits + 15)) as i32 + (1 << 14),
+        )
+    }
+
     #[test]
-    fn row_equals_float_layer_norm_to_half_a_step() {
+    fn row_equals_float_layer_norm_to_a_step() {
         let h = 768;
         let input: Vec<i16> = (0..h).map(|i| ((i * 7919) % 6007 - 3000) as i16).collect();
         let mean = input.iter().map(|&x| f64::from(x)).sum::<f64>() / f64::from(h);
         let variance = input.iter().map(|&x| (f64::from(x) - mean) * (f64::from(x) - mean)).sum::<f64>() / f64::from(h);
-        let (gamma, beta, fraction_bits, shift) = (0.9, -0.25, 10, 8);
-        let parameters = (
-            libm::round(libm::ldexp(gamma, fraction_bits + 10 + shift)) as i32,
-            libm::round(libm::ldexp(beta, fraction_bits + shift)) as i32,
-        );
+        let (gamma, beta) = (0.9, -0.25);
         let mut out = input.clone();
-        let scale = LayerNormScale { epsilon: 1, shift: shift as u32 };
-        layer_norm_i16(&mut out, core::iter::repeat(parameters), scale);
+        layer_norm_i16(&mut out, core::iter::repeat(parameters(gamma, beta, 10)), 1);
         for (&x, &y) in input.iter().zip(&out) {
             let exact = ((f64::from(x) - mean) / libm::sqrt(variance) * gamma + beta) * 1024.0;
-            assert!((f64::from(y) - exact).abs() < 0.51, "{exact} became {y}");
+            // Half a step, and one of x̂, which has as many fraction bits.
+            assert!((f64::from(y) - exact).abs() < 0.51 + gamma, "{exact} became {y}");
         }
     }
 
     #[test]
     fn constant_row_becomes_beta() {
-        let mut out = [-32767i16; 8];
-        let scale = LayerNormScale { epsilon: 1, shift: 4 };
-        layer_norm_i16(&mut out, core::iter::repeat((1 << 20, 80)), scale);
-        assert_eq!(out, [5; 8]);
+        for value in [-32768, -3, 0, 32767] {
+            let mut out = [value; 8];
+            layer_norm_i16(&mut out, core::iter::repeat(parameters(1.0, 5.0, 0)), 1);
+            assert_eq!(out, [5; 8]);
+        }
     }
 
     #[test]
     fn largest_row_does_not_overflow() {
-        let mut out: Vec<i16> = (0..4096).map(|i| if i == 0 { 32767 } else { -32767 }).collect();
-        let scale = LayerNormScale { epsilon: 1, shift: 0 };
-        layer_norm_i16(&mut out, core::iter::repeat((100 << 10, 0)), scale);
+        let mut out: Vec<i16> = (0..4096).map(|i| if i == 0 { 32767 } else { -32768 }).collect();
+        layer_norm_i16(&mut out, core::iter::repeat(parameters(100.0, 0.0, 0)), 1);
         assert_eq!(out[0], 6399); // √4095 · 100
         assert_eq!(out[1], -2);
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything here works on a *tile*, `[rows][16]` int32; rows are told by the scales or shifts that come with them.
 
-use super::fixed_point::{rounding_multiply_high, rounding_shift_right, saturate_i16, scale_by_power_of_two};
+use super::fixed_point::{rounding_multiply_high, scale_by_power_of_two};
 use crate::kernels::PerChannel;
 
 /// What makes values of a tile's sums: see [`requantize`].
@@ -64,22 +64,28 @@ pub fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     }
 }
 
-/// `residual[r · stride + c] = (residual[r · stride + c] + value[r][c]) · 2^−shift`, rounded and saturated, where the values are what
+/// Fraction bits that a value has beyond the unit of the sum with the residual. What would round them, half a step, is in the bias.
+pub const SUM_FRACTION_BITS: u32 = 10;
+
+/// `residual[r · stride + c] = ⌊(residual[r · stride + c] · multiplier[c] + value[r][c]) / 2¹⁰⌋`, saturated, where the values are what
 /// [`requantize`] makes of the tile, for the first `channels` channels of every row that `residual` begins. What the tile is then means nothing.
+///
+/// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁶, bring
+/// them to the unit of the sum.
 pub fn add_residual(
     tile: &mut [i32],
     requantizer: &Requantizer<'_>,
     channels: usize,
-    shift: u32,
+    multiplier: &PerChannel,
     residual: &mut [i16],
     stride: usize,
 ) {
     requantize(tile, requantizer);
     let rows = tile.as_chunks::<16>().0.iter().take(requantizer.rows(tile));
     for (values, residual) in rows.zip(residual.chunks_mut(stride.max(1))) {
-        for (residual, &out) in residual.iter_mut().zip(values).take(channels) {
-            let sum = out.saturating_add(i32::from(*residual));
-            *residual = saturate_i16(rounding_shift_right(sum, shift));
+        for ((residual, &value), &multiplier) in residual.iter_mut().zip(values).zip(multiplier).take(channels) {
+            let sum = value.saturating_add(i32::from(*residual).wrapping_mul(multiplier));
+            *residual = (sum >> SUM_FRACTION_BITS).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
         }
     }
 }

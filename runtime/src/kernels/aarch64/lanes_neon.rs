@@ -83,6 +83,17 @@ lanes! {
         }
     }
 
+    /// Saturated.
+    pub(super) fn store_saturated_i16(lanes: Lanes, to: &mut [i16; 16]) {
+        let [a, b, c, d] = lanes;
+        let mut to = to.as_mut_ptr();
+        // SAFETY: twice eight writable elements.
+        unsafe {
+            store_next_i16(&mut to, vqmovn_high_s32(vqmovn_s32(a), b));
+            store_next_i16(&mut to, vqmovn_high_s32(vqmovn_s32(c), d));
+        }
+    }
+
     /// Lanes of int8.
     pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
         // SAFETY: sixteen writable elements.
@@ -137,6 +148,12 @@ lanes! {
             let low = vrshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
             vrshrn_high_n_s64::<32>(low, vmull_high_s32(a, b))
         })
+    }
+
+    /// `shift` is below 32.
+    pub(super) fn shift_right(a: Lanes, shift: u32) -> Lanes {
+        let shift = vdupq_n_s32(-(shift as i32));
+        four!(|a| vshlq_s32(a, shift))
     }
 
     /// See [`rounding_shift_right`](crate::ops::fixed_point::rounding_shift_right).
@@ -256,12 +273,6 @@ lanes! {
         [[a, b, c, d], [e, f, g, h]]
     }
 
-    /// `value · factor + offset`.
-    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
-        let offset = vdupq_n_s32(offset);
-        four!(|value| vmlaq_n_s32(offset, value, factor))
-    }
-
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).
     pub(super) fn exp2_u8(z: [Lanes; 2]) -> Bytes {
         let [a, b] = z;
@@ -303,7 +314,7 @@ lanes! {
         vaddvq_u32(vaddq_u32(vreinterpretq_u32_u8(sums[0]), vreinterpretq_u32_u8(sums[1])))
     }
     /// The largest magnitude of a row.
-    pub(super) fn largest_i16(row: &[i16]) -> u16 {
+    pub(super) fn magnitude_i16(row: &[i16]) -> u16 {
         let (row, left) = row.as_chunks::<16>();
         let mut most = vdupq_n_u16(0);
         for row in row {
@@ -316,19 +327,10 @@ lanes! {
     }
 
     /// The largest magnitude of a row.
-    pub(super) fn largest_i32(row: &[i32]) -> u32 {
+    pub(super) fn magnitude_i32(row: &[i32]) -> u32 {
         let (row, left) = row.as_chunks();
         let most = row.iter().fold(splat(0), |most, row| max_unsigned(most, magnitude(load(row))));
         left.iter().fold(largest_unsigned(most), |most, value| most.max(value.unsigned_abs()))
-    }
-
-    /// The largest magnitude of the products of two rows.
-    pub(super) fn largest_product(a: &[i16], b: &[i16]) -> u32 {
-        let ((a, a_left), (b, b_left)) = (a.as_chunks(), b.as_chunks());
-        let products = a.iter().zip(b).map(|(a, b)| multiply(load_i16(a), load_i16(b)));
-        let most = products.fold(splat(0), |most, products| max_unsigned(most, magnitude(products)));
-        let left = a_left.iter().zip(b_left).map(|(&a, &b)| i32::from(a) * i32::from(b));
-        left.fold(largest_unsigned(most), |most, product| most.max(product.unsigned_abs()))
     }
 
     fn max_unsigned(a: Lanes, b: Lanes) -> Lanes {

@@ -23,7 +23,7 @@ pub(super) static NEON: Kernels = Kernels {
     requantize,
     add_residual,
     activate_tile,
-    quantize_smoothed,
+    largest_i16,
     quantize_i16,
     quantize_i32,
     softmax_row,

@@ -5,82 +5,15 @@ use core::arch::naked_asm;
 
 use crate::ops::quantize as reference;
 
-/// Four values from r0 on, each times the reciprocal divided by 2¹⁶, and with the half added: r4 to r7.
-#[cfg(kernel_dsp)]
-macro_rules! divide_four {
-    () => {
-        "ldmia r0!, {{r5, r7}}
-        smlawb r4, r8, r5, r9
-        smlawt r5, r8, r5, r9
-        smlawb r6, r8, r7, r9
-        smlawt r7, r8, r7, r9"
-    };
-}
-#[cfg(kernel_thumb2)]
-macro_rules! divide_four {
-    () => {
-        ".irp value, r4, r5, r6, r7
-        ldrsh \\value, [r0], #2
-        mul r12, \\value, r11
-        add r12, r9, r12, asr #16
-        mla \\value, \\value, r8, r12
-        .endr"
-    };
-}
-
-/// The high half of the reciprocal in r8, where there is no multiplication by a whole word, and the low one in r11.
-#[cfg(kernel_dsp)]
-macro_rules! split_reciprocal {
-    () => {
-        ""
-    };
-}
-#[cfg(kernel_thumb2)]
-macro_rules! split_reciprocal {
-    () => {
-        "uxth r11, r8\nlsr r8, r8, #16"
-    };
-}
-
-/// See [`quantize_i16`](reference::quantize_i16).
-pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
+/// See [`largest_i16`](reference::largest_i16).
+pub(super) fn largest_i16(row: &[i16]) -> u32 {
     let sixteens = row.len() / 16;
-    if row.len() != out.len() || !row.as_ptr().addr().is_multiple_of(4) || sixteens == 0 {
-        return reference::quantize_i16(row, out);
+    if !row.as_ptr().addr().is_multiple_of(4) || sixteens == 0 {
+        return reference::largest_i16(row);
     }
-    let tail = row.get(16 * sixteens..).unwrap_or_default();
     // SAFETY: so many are there, and they are aligned.
     let of_sixteens = unsafe { magnitude_i16(row.as_ptr(), sixteens) };
-    let largest = tail.iter().fold(of_sixteens, |largest, value| largest.max(value.unsigned_abs().into()));
-    // The most negative value has no magnitude in int16.
-    if !(1..=32767).contains(&largest) {
-        return reference::quantize_i16(row, out);
-    }
-    let largest = (largest << reference::ROW_SHIFT) as i32;
-    let steps = reference::Steps::new(largest);
-    // SAFETY: as above.
-    unsafe { quantize_i16_sixteens(row.as_ptr(), out.as_mut_ptr(), sixteens, &Steps16::from(steps)) };
-    let tails = out.iter_mut().skip(16 * sixteens).zip(tail);
-    tails.for_each(|(out, &value)| *out = steps.quantize(i32::from(value) << reference::ROW_SHIFT));
-    largest
-}
-
-/// `⌊(⌊value · reciprocal / 2¹⁶⌋ + half) / 2^shift⌋`, which is `⌊value · 127 / largest + 1/2⌋` exactly, as the reference is for int16.
-///
-/// The reciprocal is below `127 · 2^(16 + shift) / largest` by less than 1, so the first quotient is too small by less than 1½ where it would be a
-/// tie, for which one more than half a step makes up; and no other value is so near to one.
-#[repr(C)]
-struct Steps16 {
-    reciprocal: i32,
-    half: i32,
-    shift: u32,
-}
-
-impl From<reference::Steps> for Steps16 {
-    fn from(reference::Steps { shift, reciprocal }: reference::Steps) -> Self {
-        let shift = reference::Steps::FRACTION_BITS - shift;
-        Self { reciprocal, half: (1 << (shift - 1)) + 1, shift }
-    }
+    of_sixteens.max(reference::largest_i16(row.get(16 * sixteens..).unwrap_or_default()))
 }
 
 /// The largest magnitude of some sixteens of int16.
@@ -300,35 +233,5 @@ unsafe extern "C" fn quantize_i32_eights(row: *const i32, out: *mut i8, eights: 
         "bne 1b",
         "pop {{r4-r10, pc}}",
         fraction_bits = const reference::Steps::FRACTION_BITS,
-    )
-}
-
-/// Quantises some sixteens of int16.
-///
-/// # Safety
-///
-/// `16 · sixteens`, not 0, are readable from a multiple of 4 on, and there is room for as many.
-#[unsafe(naked)]
-unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixteens: usize, steps: &Steps16) {
-    naked_asm!(
-        architecture!(),
-        "push {{r4-r11, lr}}",
-        "ldmia r3, {{r8-r10}}",
-        split_reciprocal!(),
-        "1:",
-        ".rept 4",
-        divide_four!(),
-        "asr r4, r10",
-        "asr r5, r10",
-        "asr r6, r10",
-        "asr r7, r10",
-        "strb r5, [r1, #1]",
-        "strb r6, [r1, #2]",
-        "strb r7, [r1, #3]",
-        "strb r4, [r1], #4",
-        ".endr",
-        "subs r2, #1",
-        "bne 1b",
-        "pop {{r4-r11, pc}}",
     )
 }

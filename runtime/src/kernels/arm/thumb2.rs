@@ -18,9 +18,8 @@ use crate::kernels::{Kernels, MatmulShape, scalar};
 pub(super) static THUMB2: Kernels = Kernels {
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
-    add_residual: tiles::add_residual,
     activate_tile: activation::activate_tile,
-    quantize_i16: quantize::quantize_i16,
+    largest_i16: quantize::largest_i16,
     softmax_row: softmax::softmax_row,
     ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)
 };

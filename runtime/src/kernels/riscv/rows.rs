@@ -160,40 +160,6 @@ fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
     scale_by_power_of_two(value, -(left as i32)).saturating_add(bias)
 }
 
-/// See [`add_residual`](requantize::add_residual).
-pub(super) fn add_residual(
-    tile: &mut [i32],
-    requantizer: &Requantizer<'_>,
-    channels: usize,
-    shift: u32,
-    residual: &mut [i16],
-    stride: usize,
-) {
-    if shift > 15 {
-        return requantize::add_residual(tile, requantizer, channels, shift, residual, stride);
-    }
-    requantize(tile, requantizer);
-    let tile = tile.get(..16 * requantizer.rows(tile)).unwrap_or_default();
-    let half = (1 << shift) >> 1;
-    let each = |values: &[i32; 16], residual: &mut [i16; 16]| {
-        sixteen!(at => {
-            // A sum that wraps is still outside of int16 when it has been shifted by so little.
-            let sum = values[at].wrapping_add(i32::from(residual[at])).wrapping_add(half) >> shift;
-            residual[at] = if fits_i16(sum) { sum as i16 } else { add_one(values[at], shift, residual[at]) }
-        });
-    };
-    let others = |values: &[i32; 16], residual: &mut [i16]| {
-        residual.iter_mut().zip(values).for_each(|(residual, &value)| *residual = add_one(value, shift, *residual));
-    };
-    for_rows(tile, channels, residual, stride, each, others);
-}
-
-#[cold]
-#[inline(never)]
-fn add_one(value: i32, shift: u32, x: i16) -> i16 {
-    saturate_i16(rounding_shift_right(value.saturating_add(i32::from(x)), shift))
-}
-
 /// See [`activate_tile`](activation::activate_tile).
 pub(super) fn activate_tile(
     delta: Option<&[i16; 257]>,
@@ -239,71 +205,6 @@ pub(super) fn activate_tile(
 #[inline(never)]
 fn activate_one(x: i32, multiplier: i32) -> i16 {
     saturate_i16(Rv32im::multiply_high(registers::gelu(x), multiplier))
-}
-
-/// See [`quantize_smoothed`](quantize::quantize_smoothed).
-pub(super) fn quantize_smoothed(row: &[i16], smoothing: &[i16], out: &mut [i8]) -> i32 {
-    let len = out.len() & !7;
-    let (Some(rows), Some(smoothings)) = (row.get(..len), smoothing.get(..len)) else {
-        return quantize::quantize_smoothed(row, smoothing, out);
-    };
-    let eights = rows.as_chunks::<8>().0.iter().zip(smoothings.as_chunks::<8>().0);
-    let mut largest = Largest::default();
-    for (row, smoothing) in eights.clone() {
-        eight!(at => largest.see(i32::from(row[at]) * i32::from(smoothing[at])));
-    }
-    let largest = largest.magnitude as i32;
-    let steps = Steps::new(largest);
-    match largest {
-        // What one step of int8 is divided by, a power of two, is above 2⁸ then.
-        1.. if len == out.len() && row.len() == len && smoothing.len() == len && steps.shift <= 13 => {
-            let shift = Steps::FRACTION_BITS - steps.shift;
-            let half = (1 << (shift - 1)) + 1;
-            for (out, (row, smoothing)) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
-                eight!(at => {
-                    let value = i32::from(row[at]) * i32::from(smoothing[at]);
-                    out[at] = match shift_either(high(value, steps.reciprocal) + half, shift) {
-                        Some(quantized) => quantized as i8,
-                        None => quantize_one(steps, value),
-                    }
-                });
-            }
-            largest
-        }
-        _ => registers::quantize_smoothed::<Rv32im>(row, smoothing, out),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn quantize_one(steps: Steps, value: i32) -> i8 {
-    steps.quantize(value)
-}
-
-/// See [`quantize_i16`](quantize::quantize_i16).
-pub(super) fn quantize_i16(row: &[i16], out: &mut [i8]) -> i32 {
-    let (eights, left) = row.as_chunks::<8>();
-    if row.len() != out.len() || !left.is_empty() {
-        return quantize::quantize_i16(row, out);
-    }
-    let mut largest = Largest::default();
-    for row in eights {
-        eight!(at => largest.see(i32::from(row[at])));
-    }
-    let largest = (largest.magnitude << ROW_SHIFT).min(i32::MAX as u32) as i32;
-    if largest == 0 {
-        out.fill(0);
-        return 0;
-    }
-    let Steps { shift, reciprocal } = Steps::new(largest);
-    // The larger of both neighbours is always right: a value of 16 bits that is not half-way between two steps is further from there than 2⁶, and
-    // what is half-way is rounded up.
-    let right = Steps::FRACTION_BITS - shift;
-    let half = (1 << (right - 1)) + 1;
-    for (out, row) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
-        eight!(at => out[at] = ((high(i32::from(row[at]) << ROW_SHIFT, reciprocal) + half) >> right) as i8);
-    }
-    largest
 }
 
 /// See [`softmax_row`](crate::ops::softmax::softmax_row).
@@ -378,41 +279,4 @@ pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
         squares += i64::from(square(4) + square(5)) + i64::from(square(6) + square(7));
     }
     (sum, squares)
-}
-
-/// See [`normalize`](layer_norm::normalize).
-pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-    let Normalizer { width, sum, inverse, deviation_shift, shift } = *normalizer;
-    let left = deviation_shift.unsigned_abs().min(31);
-    let largest = (i64::from(width.unsigned_abs()) << 15) + i64::from(sum.unsigned_abs());
-    if deviation_shift > 0 || largest << left > i64::from(i32::MAX) || !(4..=15).contains(&shift) {
-        return registers::layer_norm::<Rv32im>(row, parameters, normalizer);
-    }
-    let (width, sum) = (width << left, sum << left);
-    let half = (1 << (shift - 1)) + 1;
-    let whole = row.len().min(parameters.len()) & !7;
-    let eights = row.as_chunks_mut::<8>().0.iter_mut().zip(parameters.as_chunks::<8>().0);
-    for (row, parameters) in eights {
-        eight!(at => {
-            let [gamma, beta] = parameters[at];
-            // The product with gamma is exact or one too small, although what it is made of is rounded down, too.
-            let normalized = high(width * i32::from(row[at]) - sum, inverse);
-            let scaled = beta.wrapping_add(high(normalized, gamma)).wrapping_add(half);
-            row[at] = match shift_either(scaled, shift) {
-                // A sum that wraps is still outside of int16 when it has been shifted by so little.
-                Some(scaled) if fits_i16(scaled) => scaled as i16,
-                _ => normalize_one(row[at], [gamma, beta], normalizer),
-            }
-        });
-    }
-    if let (Some(row), Some(parameters)) = (row.get_mut(whole..), parameters.get(whole..)) {
-        layer_norm::normalize(row, parameters, normalizer);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn normalize_one(mut x: i16, parameters: [i32; 2], normalizer: &Normalizer) -> i16 {
-    layer_norm::normalize(core::slice::from_mut(&mut x), &[parameters], normalizer);
-    x
 }

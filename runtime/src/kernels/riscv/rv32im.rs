@@ -25,13 +25,9 @@ use crate::kernels::{Kernels, MatmulShape};
 /// Runs where the compiler was told of multiplication.
 pub(super) static RV32IM: Kernels = Kernels {
     requantize: rows::requantize,
-    add_residual: rows::add_residual,
     activate_tile: rows::activate_tile,
-    quantize_smoothed: rows::quantize_smoothed,
-    quantize_i16: rows::quantize_i16,
     softmax_row: rows::softmax_row,
     layer_norm_sums: rows::layer_norm_sums,
-    layer_norm: rows::layer_norm,
     ..table!("rv32im", Rv32im, matmul_i8, matmul_u8_i8)
 };
 

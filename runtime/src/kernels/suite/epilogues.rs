@@ -133,10 +133,12 @@ impl Suite<'_> {
                 let len = (rows.saturating_sub(1) * stride + channels * rows.min(1)).saturating_sub(cut);
                 let case = Case { columns: channels, ..case };
                 let mut residual = Outputs::<i16>::take(&mut rest, len);
-                for (values, shift) in [(case.values, case.k as u32), (Values::Random, self.next() % 5)] {
-                    self.fill_i16(values, residual.expected);
-                    self.compare("add_residual", Case { k: shift.into(), ..case }, &mut residual, |kernels, out| {
-                        (kernels.add_residual)(&mut sums(), requantizer, channels, shift, out, stride);
+                for right in [0, 16, 22] {
+                    // Any multipliers, those of int16, and small ones.
+                    let multiplier = self.per_channel(case.values).map(|multiplier| multiplier >> right);
+                    self.fill_i16(if right == 0 { case.values } else { Values::Random }, residual.expected);
+                    self.compare("add_residual", Case { k: right.into(), ..case }, &mut residual, |kernels, out| {
+                        (kernels.add_residual)(&mut sums(), requantizer, channels, &multiplier, out, stride);
                         [0; 2]
                     })?;
                 }

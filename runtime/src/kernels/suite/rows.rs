@@ -2,7 +2,8 @@
 
 use super::{Case, Difference, MARGIN, Outputs, Suite, Values, lengths, take};
 use crate::ops::average::Divisor;
-use crate::ops::layer_norm::{LayerNormScale, Normalizer, sums};
+use crate::ops::layer_norm::{Normalizer, sums};
+use crate::ops::quantize::largest_i16;
 use crate::ops::softmax::SoftmaxScale;
 
 impl Suite<'_> {
@@ -14,19 +15,18 @@ impl Suite<'_> {
                     let mut rest = &mut *memory;
                     let case = Case { rows: 1, columns: len, k: short as i64, values };
                     let row = &mut take::<i16>(&mut rest, len + 1)[1..];
-                    let smoothing = &mut take::<i16>(&mut rest, len + 3)[3..];
                     let wide = &mut take::<i32>(&mut rest, len + 1)[1..];
                     let mut out = Outputs::<i8>::take(&mut rest, len);
                     self.fill_i16(values, row);
-                    self.fill_i16(if len % 2 == 0 { values } else { Values::Random }, smoothing);
+                    // Rows of small values have larger multipliers.
+                    let right = self.next() % 17;
+                    row.iter_mut().for_each(|value| *value >>= right.min(15));
                     self.fill(values, wide, |value| value);
                     let (row, wide) = (&row[..len.saturating_sub(short)], &wide[..len.saturating_sub(short)]);
-                    let smoothing = &smoothing[..len.saturating_sub(short / 2)];
-                    self.compare("quantize_smoothed", case, &mut out, |kernels, out| {
-                        [(kernels.quantize_smoothed)(row, smoothing, out).into(), 0]
-                    })?;
+                    self.compare("largest_i16", case, &mut out, |kernels, _| [(kernels.largest_i16)(row).into(), 0])?;
+                    let largest = largest_i16(row);
                     self.compare("quantize_i16", case, &mut out, |kernels, out| {
-                        [(kernels.quantize_i16)(row, out).into(), 0]
+                        [(kernels.quantize_i16)(row, largest, out).into(), 0]
                     })?;
                     self.compare("quantize_i32", case, &mut out, |kernels, out| {
                         [(kernels.quantize_i32)(wide, out).into(), 0]
@@ -42,12 +42,14 @@ impl Suite<'_> {
         let mut rest = memory;
         let case = Case { rows: 1, columns: 128, k: 0, values: Values::Random };
         let mut out = Outputs::<i8>::take(&mut rest, 128);
-        // 127 · v / 254
-        let row: [i16; 128] = core::array::from_fn(|i| [254, 4 * i as i16 - 255][usize::from(i > 0)]);
-        self.compare("quantize_i16", case, &mut out, |kernels, out| [(kernels.quantize_i16)(&row, out).into(), 0])?;
-        self.compare("quantize_smoothed", case, &mut out, |kernels, out| {
-            [(kernels.quantize_smoothed)(&row, &[1; 128], out).into(), 0]
-        })?;
+        // 127 · v / 254, and both sides of where a multiplier has 16 bits.
+        for largest in [254, 255, 256, 257, 508] {
+            let row: [i16; 128] = core::array::from_fn(|i| [largest, 4 * i as i16 - 255][usize::from(i > 0)]);
+            let largest = largest_i16(&row);
+            self.compare("quantize_i16", case, &mut out, |kernels, out| {
+                [(kernels.quantize_i16)(&row, largest, out).into(), 0]
+            })?;
+        }
         for offset in [0, 1] {
             // 127 · v / 2³¹
             let half = |i: i64| (((2 * i - 127) << 30) / 127 + offset) as i32;
@@ -151,26 +153,25 @@ impl Suite<'_> {
                 let count = len.min(768);
                 let parameters = take::<[i32; 2]>(&mut rest, count);
                 for short in [0, 1] {
-                    let shift = (self.next() % 32) * short as u32;
+                    // Any parameters, and such that most rows stay in int16.
+                    let right = if short == 0 { 0 } else { 6 + self.next() % 10 };
                     self.fill(Values::Magnitudes, parameters.as_flattened_mut(), |value| value);
                     if short == 0 && len % 3 == 0 {
                         self.fill(values, parameters.as_flattened_mut(), |value| value);
                     }
+                    parameters.iter_mut().for_each(|[gamma, beta]| (*gamma, *beta) = (*gamma >> right, *beta >> 4));
                     self.fill_i16(values, row.expected);
                     let inner = &row.expected[MARGIN..][..len];
-                    let scale = LayerNormScale { epsilon: 1 << (self.next() % 56), shift };
                     let width = len.max(1);
-                    let mut normalizer = Normalizer::new(width, sums(inner), scale);
-                    if short == 1 {
-                        // Any power of two, whether or not the row leads to it.
-                        normalizer.deviation_shift = (self.next() % 80) as i32 - 40;
-                        normalizer.inverse = i32::MAX - (self.next() >> 2) as i32;
+                    let mut normalizer = Normalizer::new(width, sums(inner), 1 << (self.next() % 56));
+                    if short == 1 && len % 2 == 1 {
+                        // Any, whether or not a row leads to it.
+                        normalizer = Normalizer { inverse: self.next() as i32 & i32::MAX, offset: self.next() as i32 };
                     }
                     let parameters = &parameters[..count.saturating_sub(short)];
-                    let case = Case { k: shift.into(), ..case };
+                    let case = Case { k: right.into(), ..case };
                     self.compare("layer_norm", case, &mut row, |kernels, row| {
-                        (kernels.layer_norm)(row, parameters, &normalizer);
-                        [0; 2]
+                        [(kernels.layer_norm)(row, parameters, &normalizer).into(), 0]
                     })?;
                 }
             }

@@ -46,6 +46,24 @@ fn activate(
     (SCALAR.activate_tile)(delta, &mut tile, &as_they_are, channels, multiplier, out, stride)
 }
 
+/// Normalises with so much added to a first product, and with what makes a sum of x̂, γ and β.
+fn normalize(
+    row: &mut [i16],
+    parameters: &[[i32; 2]],
+    &Normalizer { inverse, offset }: &Normalizer,
+    half: i64,
+    scale: impl Fn(i32, i32, i32) -> i32,
+) -> u32 {
+    let mut largest = 0;
+    for (x, &[gamma, beta]) in row.iter_mut().zip(parameters) {
+        let product = i64::from(*x) * i64::from(inverse) + half;
+        let scaled = scale(((product >> 16) as i32).wrapping_add(offset), gamma, beta);
+        *x = (scaled >> 15).clamp(-32768, 32767) as i16;
+        largest = largest.max(u32::from(x.unsigned_abs()));
+    }
+    largest
+}
+
 /// `scalar`, but for one entry that is wrong in the way told.
 macro_rules! wrong {
     ($name:literal, $entry:ident: $kernel:expr) => {
@@ -129,24 +147,28 @@ fn a_wrong_kernel_is_found_in_every_entry() {
             let output_shift = requantizer.output_shift.max(-30);
             (SCALAR.requantize)(tile, &Requantizer { output_shift, ..*requantizer })
         }),
-        wrong!("wraps", add_residual: |tile, requantizer, channels, shift, residual, stride| {
+        wrong!("wraps", add_residual: |tile, requantizer, channels, multiplier, residual, stride| {
             let mut tile = tile.to_vec();
             (SCALAR.requantize)(&mut tile, requantizer);
             for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
-                for (residual, &t) in residual.iter_mut().zip(tile).take(channels) {
-                    let sum = t.wrapping_add(i32::from(*residual));
-                    *residual = crate::ops::fixed_point::saturate_i16(crate::ops::fixed_point::rounding_shift_right(sum, shift));
+                for ((residual, &t), &by) in residual.iter_mut().zip(tile).zip(multiplier).take(channels) {
+                    let sum = t.wrapping_add(i32::from(*residual).wrapping_mul(by));
+                    *residual = (sum >> 10).clamp(-32768, 32767) as i16;
                 }
             }
         }),
-        wrong!("does not requantise", add_residual: |tile, requantizer, channels, shift, residual, stride| {
+        wrong!("does not requantise", add_residual: |tile, requantizer, channels, multiplier, residual, stride| {
             let requantizer =
                 Requantizer { scales: None, output_shift: 2, shifts: &[0; 33], bias: &[0; 16], ..*requantizer };
-            (SCALAR.add_residual)(tile, &requantizer, channels, shift, residual, stride)
+            (SCALAR.add_residual)(tile, &requantizer, channels, multiplier, residual, stride)
         }),
-        wrong!("saturates to -32768", add_residual: |tile, requantizer, channels, shift, residual, stride| {
-            (SCALAR.add_residual)(tile, requantizer, channels, shift, residual, stride);
-            residual.iter_mut().for_each(|r| if *r == -32767 { *r = -32768 });
+        wrong!("saturates to -32767", add_residual: |tile, requantizer, channels, multiplier, residual, stride| {
+            (SCALAR.add_residual)(tile, requantizer, channels, multiplier, residual, stride);
+            residual.iter_mut().for_each(|r| *r = (*r).max(-32767));
+        }),
+        wrong!("takes multipliers of int16", add_residual: |tile, requantizer, channels, multiplier, residual, stride| {
+            let multiplier = multiplier.map(|multiplier| i32::from(multiplier as i16));
+            (SCALAR.add_residual)(tile, requantizer, channels, &multiplier, residual, stride)
         }),
         wrong!("has one table", activate_tile: |delta, tile, requantizer, channels, multiplier, out, stride| {
             let delta = delta.and(delta_table(HiddenAct::Gelu));
@@ -159,16 +181,12 @@ fn a_wrong_kernel_is_found_in_every_entry() {
             let cut = |t: i32| if t.wrapping_abs() >> 7 == 100 { t - t % 128 } else { t };
             activate(delta, tile, requantizer, channels, multiplier, out, stride, cut)
         }),
-        wrong!("forgets the last value", quantize_smoothed: |row, smoothing, out| {
-            (SCALAR.quantize_smoothed)(&row[..row.len().saturating_sub(1)], smoothing, out)
+        wrong!("forgets the last value", largest_i16: |row| {
+            (SCALAR.largest_i16)(&row[..row.len().saturating_sub(1)])
         }),
-        wrong!("takes the most negative value as it is", quantize_smoothed: |row, smoothing, out| {
-            let largest = (SCALAR.quantize_smoothed)(row, smoothing, out);
-            if largest == 1 << 30 { largest - 1 } else { largest }
-        }),
-        wrong!("takes the most negative value as it is", quantize_i16: |row, out| {
-            let largest = (SCALAR.quantize_i16)(row, out);
-            if largest == i32::MAX { i32::MIN } else { largest }
+        wrong!("takes the most negative value as it is", largest_i16: |row| (SCALAR.largest_i16)(row).min(32767)),
+        wrong!("has a scale that is one too large", quantize_i16: |row, largest, out| {
+            (SCALAR.quantize_i16)(row, largest, out).wrapping_add(1)
         }),
         wrong!("takes the most negative value as it is", quantize_i32: |row, out| {
             let largest = (SCALAR.quantize_i32)(row, out);
@@ -183,12 +201,22 @@ fn a_wrong_kernel_is_found_in_every_entry() {
             }
             largest
         }),
-        wrong!("rounds half down", quantize_i16: |row, out| {
-            let largest = (SCALAR.quantize_i16)(row, out);
-            if largest == 254 << 16 {
+        wrong!("rounds half down", quantize_i16: |row, largest, out| {
+            let magnitude = (SCALAR.quantize_i16)(row, largest, out);
+            if largest == 254 {
                 out.iter_mut().zip(row).for_each(|(out, &x)| *out = (x >> 1) as i8);
             }
-            largest
+            magnitude
+        }),
+        wrong!("has multipliers of int16", quantize_i16: |row, largest, out| {
+            let magnitude = (SCALAR.quantize_i16)(row, largest, out);
+            let multiplier = (127 << 16) / largest.max(1);
+            if multiplier > 32767 {
+                out.iter_mut().zip(row).for_each(|(out, &x)| {
+                    *out = ((i32::from(x) * i32::from(multiplier as i16) + (1 << 15)) >> 16) as i8;
+                });
+            }
+            magnitude
         }),
         wrong!("sums in u8", softmax_row: |scores, keys, scale, out| {
             u32::from((SCALAR.softmax_row)(scores, keys, scale, out) as u8)
@@ -215,12 +243,17 @@ fn a_wrong_kernel_is_found_in_every_entry() {
             (i32::from(sum as i16), squares)
         }),
         wrong!("saturates the sum with beta", layer_norm: |row, parameters, normalizer| {
-            let parameters: Vec<_> = parameters.iter().map(|&[gamma, beta]| [gamma, beta.max(-(1 << 30))]).collect();
-            (SCALAR.layer_norm)(row, &parameters, normalizer)
+            normalize(row, parameters, normalizer, 0, |normalized, gamma, beta| {
+                normalized.wrapping_mul(gamma).saturating_add(beta)
+            })
         }),
-        wrong!("does not shift left", layer_norm: |row, parameters, normalizer| {
-            let deviation_shift = normalizer.deviation_shift.max(-20);
-            (SCALAR.layer_norm)(row, parameters, &Normalizer { deviation_shift, ..*normalizer })
+        wrong!("rounds x̂", layer_norm: |row, parameters, normalizer| {
+            normalize(row, parameters, normalizer, 1 << 15, |normalized, gamma, beta| {
+                normalized.wrapping_mul(gamma).wrapping_add(beta)
+            })
+        }),
+        wrong!("has a magnitude of int16", layer_norm: |row, parameters, normalizer| {
+            (SCALAR.layer_norm)(row, parameters, normalizer).min(32767)
         }),
     ];
     for (entry, table) in &tables {
@@ -238,7 +271,7 @@ fn a_wrong_kernel_is_found_in_every_entry() {
         requantize: _,
         add_residual: _,
         activate_tile: _,
-        quantize_smoothed: _,
+        largest_i16: _,
         quantize_i16: _,
         quantize_i32: _,
         softmax_row: _,

@@ -75,6 +75,17 @@ lanes! {
         }
     }
 
+    /// Saturated.
+    pub(super) fn store_saturated_i16(lanes: Lanes, to: &mut [i16; 16]) {
+        let [a, b, c, d] = lanes;
+        let to: *mut v128 = to.as_mut_ptr().cast();
+        // SAFETY: 32 writable bytes; the stores are unaligned.
+        unsafe {
+            v128_store(to, i16x8_narrow_i32x4(a, b));
+            v128_store(to.add(1), i16x8_narrow_i32x4(c, d));
+        }
+    }
+
     /// Lanes of int8.
     pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
         let [a, b, c, d] = lanes;
@@ -118,7 +129,7 @@ lanes! {
     }
 
     /// Rounded down; `shift` is below 32.
-    fn shift_right(a: Lanes, shift: u32) -> Lanes {
+    pub(super) fn shift_right(a: Lanes, shift: u32) -> Lanes {
         four!(|a| i32x4_shr(a, shift))
     }
 
@@ -199,13 +210,6 @@ lanes! {
         let fraction = v128_and(magnitude, i32x4_splat(127));
         let weights = v128_or(i32x4_sub(i32x4_splat(128), fraction), i32x4_shl(fraction, 16));
         i32x4_shr(i32x4_add(i32x4_dot_i16x8(entries, weights), i32x4_splat(64)), 7)
-    }
-
-    /// `value · factor + offset`, where value and factor fit int16.
-    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
-        // The high half of the value, its sign, is multiplied by 0.
-        let (factor, offset) = (i32x4_splat(factor & 0xffff), i32x4_splat(offset));
-        four!(|value| i32x4_add(i32x4_dot_i16x8(value, factor), offset))
     }
 
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).

@@ -95,6 +95,12 @@ lanes! {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), lanes) }
     }
 
+    /// Saturated.
+    pub(super) fn store_saturated_i16(lanes: Lanes, to: &mut [i16; 16]) {
+        // SAFETY: 32 writable bytes; the store is unaligned.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), packed_i16(lanes)) }
+    }
+
     /// Lanes of int8.
     pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
         let lanes = packed_i16(lanes);
@@ -223,16 +229,6 @@ lanes! {
         let weights = _mm256_or_si256(low, _mm256_slli_epi32::<16>(fraction));
         let sum = _mm256_madd_epi16(entries, weights);
         _mm256_srai_epi32::<7>(_mm256_add_epi32(sum, _mm256_set1_epi32(64)))
-    }
-
-    /// `value · factor + offset`, where value and factor fit int16.
-    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
-        // The high half of the value, its sign, is multiplied by 0.
-        let (factor, offset) = (_mm256_set1_epi32(factor & 0xffff), _mm256_set1_epi32(offset));
-        [
-            _mm256_add_epi32(_mm256_madd_epi16(value[0], factor), offset),
-            _mm256_add_epi32(_mm256_madd_epi16(value[1], factor), offset),
-        ]
     }
 
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).

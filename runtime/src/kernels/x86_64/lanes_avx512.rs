@@ -63,6 +63,12 @@ lanes! {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), lanes) }
     }
 
+    /// Saturated.
+    pub(super) fn store_saturated_i16(lanes: Lanes, to: &mut [i16; 16]) {
+        // SAFETY: 32 writable bytes; the store is unaligned.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi16(lanes)) }
+    }
+
     /// Lanes of int8.
     pub(super) fn store_i8(lanes: Lanes, to: &mut [i8; 16]) {
         // SAFETY: 16 writable bytes; the store is unaligned.
@@ -201,12 +207,6 @@ lanes! {
             splat(127 << 16),
         );
         _mm512_srai_epi32::<7>(_mm512_dpwssd_epi32(splat(64), start_and_rise, weights))
-    }
-
-    /// `value · factor + offset`, where value and factor fit int16.
-    pub(super) fn multiply_add_i16(value: Lanes, factor: i32, offset: i32) -> Lanes {
-        // The high half of the value, its sign, is multiplied by 0.
-        _mm512_dpwssd_epi32(splat(offset), value, splat(factor & 0xffff))
     }
 
     /// `255 · 2^(−z / 256)`, rounded, of two vectors; `z ≥ 0`. See [`softmax`](crate::ops::softmax).

@@ -7,7 +7,7 @@ use mbert_runtime::heads::top_k::{TokenLogit, TopK};
 use mbert_runtime::ops::activation::{activate_tile, delta_table, tanh};
 use mbert_runtime::ops::average::{Divisor, average_row};
 use mbert_runtime::ops::log_sum_exp::LogSumExp;
-use mbert_runtime::ops::quantize::{quantize_i16, quantize_i32, quantize_smoothed};
+use mbert_runtime::ops::quantize::{largest_i16, quantize_i16, quantize_i32, quantize_smoothed};
 use mbert_runtime::ops::requantize::{Requantizer, add_residual, requantize, scale_accumulators};
 use mbert_runtime::ops::softmax::{SoftmaxScale, softmax_row};
 use no_panic::{any, look, some};
@@ -32,9 +32,10 @@ pub extern "C" fn _start() {
 
     scale_accumulators(some(), some(), *any(), some());
     requantize(some(), &requantizer);
-    add_residual(some(), &requantizer, *any(), *any(), some(), *any());
+    add_residual(some(), &requantizer, *any(), any(), some(), *any());
 
-    look((quantize_i16(some(), some()), quantize_i32(some(), some()), quantize_smoothed(some(), some(), some())));
+    look((largest_i16(some()), quantize_i16(some(), *any(), some())));
+    look((quantize_i32(some(), some()), quantize_smoothed(some(), some(), some())));
 
     let scale = SoftmaxScale { multiplier: *any(), exponent: *any() };
     look(softmax_row(some(), some(), scale.row(*any(), *any(), *any()), some()));

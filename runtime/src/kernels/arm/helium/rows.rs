@@ -4,7 +4,7 @@
 use core::arch::naked_asm;
 
 use crate::ops::average::Divisor;
-use crate::ops::layer_norm::{self, Normalizer};
+use crate::ops::layer_norm;
 use crate::ops::softmax::{self, RowScale, exp2_table};
 
 assembly! {
@@ -215,93 +215,4 @@ pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
     // SAFETY: the row is so long.
     let sum = unsafe { sum_and_squares(row.as_ptr(), row.len(), &mut squares) };
     (sum, squares)
-}
-
-/// What [`normalize`] normalises with.
-#[repr(C)]
-struct Deviations {
-    /// In both halves.
-    width: u32,
-    sum: i32,
-    inverse: i32,
-    /// Both to the left.
-    deviation_shift: i32,
-    shift: i32,
-}
-
-/// Normalises elements, eight at a time; `$shift` shifts their deviations, which are in q0 and q1.
-macro_rules! normalize {
-    ($name:ident, $($shift:literal),*) => {
-        assembly! {
-            /// # Safety
-            ///
-            /// The row has `eights · 8` elements, and there are as many pairs of parameters.
-            fn $name(row: *mut i16, parameters: *const [i32; 2], eights: usize, with: &Deviations) {
-                "push {{r4-r7, lr}}",
-                "vpush {{d8-d15}}",
-                "ldrd r4, r5, [r3]",
-                "vdup.32 q2, r4",
-                "ldrd r4, r6, [r3, #8]",
-                "vdup.32 q3, r4",
-                "ldr r7, [r3, #16]",
-                "movw r12, #0x8001",
-                "wls lr, r2, 2f",
-                "1:",
-                "vldrh.16 q0, [r0]",
-                "vmullt.s16 q1, q0, q2",
-                "vmullb.s16 q0, q0, q2",
-                // Of even channels both parameters, and of odd ones.
-                "vld40.32 {{q4, q5, q6, q7}}, [r1]",
-                "vsub.i32 q0, q0, r5",
-                "vld41.32 {{q4, q5, q6, q7}}, [r1]",
-                "vsub.i32 q1, q1, r5",
-                $($shift,)*
-                "vld42.32 {{q4, q5, q6, q7}}, [r1]",
-                "vrmulh.s32 q0, q0, q3",
-                "vld43.32 {{q4, q5, q6, q7}}, [r1]!",
-                "vrmulh.s32 q1, q1, q3",
-                "vrmulh.s32 q0, q0, q4",
-                "vdup.16 q4, r12",
-                "vrmulh.s32 q1, q1, q6",
-                "vadd.i32 q0, q0, q5",
-                "vadd.i32 q1, q1, q7",
-                "vrshl.s32 q0, r7",
-                "vrshl.s32 q1, r7",
-                "vqmovnb.s32 q0, q0",
-                "vqmovnt.s32 q0, q1",
-                "vmax.s16 q0, q0, q4",
-                "vstrh.16 q0, [r0], #16",
-                "le lr, 1b",
-                "2:",
-                "vpop {{d8-d15}}",
-                "pop {{r4-r7, pc}}",
-            }
-        }
-    };
-}
-
-normalize!(normalize_unshifted,);
-normalize!(normalize_shifted, "vqrshl.s32 q0, r6", "vqrshl.s32 q1, r6");
-
-type Normalize = unsafe extern "C" fn(*mut i16, *const [i32; 2], usize, &Deviations);
-
-/// See [`normalize`](layer_norm::normalize).
-pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) {
-    let Normalizer { width, sum, inverse, deviation_shift, shift } = *normalizer;
-    let eights = if (0..=4096).contains(&width) { row.len().min(parameters.len()) / 8 } else { 0 };
-    let left = (-deviation_shift).clamp(-31, 30);
-    let mut with = Deviations { width: 0, sum, inverse, deviation_shift: left, shift: -(shift.min(31) as i32) };
-    // To the left, both terms of a deviation can be shifted instead, where they fit then.
-    let largest = ((width as u32) << 15).saturating_add(sum.unsigned_abs());
-    let is_shifted_before = (0..=14).contains(&left) && largest <= (i32::MAX >> left) as u32 && width << left < 1 << 15;
-    let (function, width, sum) = match is_shifted_before {
-        true => (normalize_unshifted as Normalize, width << left, sum << left),
-        false => (normalize_shifted as Normalize, width, sum),
-    };
-    (with.width, with.sum) = (width as u32 * 0x10001, sum);
-    // SAFETY: so many elements and parameters are there.
-    unsafe { function(row.as_mut_ptr(), parameters.as_ptr(), eights, &with) };
-    if let (Some(row), Some(parameters)) = (row.get_mut(8 * eights..), parameters.get(8 * eights..)) {
-        layer_norm::normalize(row, parameters, normalizer);
-    }
 }

@@ -278,31 +278,6 @@ fn rest<'r>(
     Some((tile, out.get_mut(rows * stride..)?))
 }
 
-/// See [`add_residual`](requantize::add_residual).
-pub(super) fn add_residual(
-    tile: &mut [i32],
-    requantizer: &Requantizer<'_>,
-    channels: usize,
-    shift: u32,
-    residual: &mut [i16],
-    stride: usize,
-) {
-    // What does not fit 32 bits does not fit 16 after such a shift, either, whether or not it is a step less.
-    let is_usual = shift <= 15
-        && are_shifts_small(requantizer)
-        && requantizer.bias.iter().all(|bias| bias.unsigned_abs() <= 1 << 30);
-    let whole = whole_rows(requantizer.rows(tile), channels, residual.len(), stride);
-    let rows = if is_usual { whole } else { 0 };
-    let bias = requantizer.bias.map(|bias| bias.wrapping_sub(1 << (shift & 15)));
-    let with = Rows::new(&Requantizer { bias: &bias, ..*requantizer }, rows, 2 * stride, -(shift as i32));
-    let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows_as_they_are };
-    // SAFETY: so many rows are there.
-    unsafe { function(tile.as_ptr(), residual.as_mut_ptr(), &with) };
-    if let Some((tile, residual)) = rest(tile, rows, residual, stride) {
-        requantize::add_residual(tile, &requantizer.from_row(rows), channels, shift, residual, stride);
-    }
-}
-
 /// Even and odd channels of each eight.
 fn even_and_odd(channels: &PerChannel) -> PerChannel {
     let mut out = [0; 16];
