@@ -8,6 +8,7 @@ use mbert_runtime::model::Model;
 use mbert_runtime::trace::{Observer, Site};
 use rayon::prelude::*;
 
+use super::residual::ResidualUnits;
 use super::units::Units;
 
 /// One sequence, as token ids.
@@ -56,7 +57,7 @@ pub struct Statistics {
 /// A token id out of range.
 pub fn calibrate(
     model: &Model<&[u8]>,
-    units: &Units,
+    (units, residual): (&Units, &[[ResidualUnits; 2]]),
     sequences: &[Sequence],
     progress: impl Fn() + Sync,
 ) -> anyhow::Result<Statistics> {
@@ -83,7 +84,7 @@ pub fn calibrate(
     let maxima = seen
         .map(|seen| seen.map(|(maxima, _)| maxima))
         .try_reduce(|| Maxima::new(model), |one, other| Ok(one.merge(&other)))?;
-    Ok(maxima.into_statistics(units, sequences.iter().map(seq_len).sum()))
+    Ok(maxima.into_statistics(units, residual, sequences.iter().map(seq_len).sum()))
 }
 
 /// Largest magnitudes of int16 values, per channel.
@@ -136,15 +137,19 @@ impl Maxima {
         self
     }
 
-    fn into_statistics(self, units: &Units, tokens: usize) -> Statistics {
+    fn into_statistics(self, units: &Units, residual: &[[ResidualUnits; 2]], tokens: usize) -> Statistics {
         let real = |maxima: &[u16], unit: f64| maxima.iter().map(|&max| f64::from(max) * unit).collect();
-        let layers = self.layers.iter().zip(&units.layers).map(|(maxima, units)| LayerStatistics {
-            hidden: real(&maxima.hidden, units.input),
+        let smoothed = |maxima: &[u16], units: &ResidualUnits| {
+            maxima.iter().zip(units.steps()).map(|(&max, step)| f64::from(max) * step).collect()
+        };
+        let of_layers = self.layers.iter().zip(&units.layers).zip(residual);
+        let layers = of_layers.map(|((maxima, units), [attention, feed_forward])| LayerStatistics {
+            hidden: smoothed(&maxima.hidden, attention),
             context: real(&maxima.context, units.context),
-            attention_hidden: real(&maxima.attention_hidden, units.attention_hidden),
+            attention_hidden: smoothed(&maxima.attention_hidden, feed_forward),
             activation: real(&maxima.activation, units.activation),
-            attention_sum: f64::from(maxima.attention_sum) * units.attention_sum(),
-            output_sum: f64::from(maxima.output_sum) * units.output_sum(),
+            attention_sum: f64::from(maxima.attention_sum) * attention.sum_step(),
+            output_sum: f64::from(maxima.output_sum) * feed_forward.sum_step(),
         });
         Statistics {
             layers: layers.collect(),

@@ -1,4 +1,4 @@
-//! From a checkpoint to a blob, one file a step: checkpoint → vocab → units → calibrate → smooth → quantize → assemble → blob.
+//! From a checkpoint to a blob, one file a step: checkpoint → vocab → units → calibrate → smooth → residual → quantize → assemble → blob.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ pub mod vocab;
 pub mod units;
 pub mod calibrate;
 pub mod smooth;
+pub mod residual;
 pub mod quantize;
 pub mod assemble;
 pub mod blob;
@@ -23,7 +24,7 @@ pub mod report;
 mod self_test;
 mod sequences;
 
-use assemble::{Assembly, TensorNoise, wide_units};
+use assemble::{Assembled, Assembly, TensorNoise, wide_units};
 use blob::ALIGNMENT_BYTES;
 use calibrate::{Statistics, calibrate};
 use checkpoint::Checkpoint;
@@ -108,13 +109,13 @@ pub fn convert(checkpoint: &Checkpoint, options: &Options, progress: &ProgressBa
         None => None,
         Some(sequences) => {
             progress.set_message("quantising for calibration");
-            let (unsmoothed, _) = build(&manifest, &provenance, None, Kernels::native().weight_layout)?;
-            let blob = unsmoothed.finish();
-            drop(unsmoothed);
+            let Assembled { blob, residual, .. } =
+                build(&manifest, &provenance, None, Kernels::native().weight_layout)?;
+            let blob = blob.finish();
             let model = Model::open(&blob[..]).context("the converter wrote a blob that cannot be opened: a bug")?;
             progress.set_message(format!("calibrating on {} sequences", sequences.sequences.len()));
-            let statistics =
-                calibrate(&model, &wide, &sequences.sequences, || progress.tick()).context("calibration")?;
+            let statistics = calibrate(&model, (&wide, &residual), &sequences.sequences, || progress.tick())
+                .context("calibration")?;
             manifest.quantization.smoothed = true;
             manifest.quantization.calibration_tokens = statistics.tokens as u32;
             provenance.calibration_sha256 = sequences.sha256;
@@ -122,7 +123,8 @@ pub fn convert(checkpoint: &Checkpoint, options: &Options, progress: &ProgressBa
         }
     };
     progress.set_message("quantising");
-    let (mut builder, noise) = build(&manifest, &provenance, statistics.as_ref(), options.layout)?;
+    let Assembled { blob: mut builder, noise, .. } =
+        build(&manifest, &provenance, statistics.as_ref(), options.layout)?;
     progress.set_message("answering the self-test");
     let self_test = self_test::section(&builder.finish())?;
     builder.replace(SectionKind::SelfTest, self_test);

@@ -2,11 +2,12 @@
 
 use anyhow::{Result, ensure};
 use mbert_runtime::ops::fixed_point::normalizing_shift;
-use mbert_runtime::ops::layer_norm::NORMALIZED_FRACTION_BITS;
+use mbert_runtime::ops::layer_norm::{NORMALIZED_FRACTION_BITS, SCALED_FRACTION_BITS};
 use mbert_runtime::ops::linear::LinearShifts;
+use mbert_runtime::ops::quantize::ROW_SHIFT;
 
 use super::checkpoint::Module;
-use super::units::layer_norm_fraction_bits;
+use super::residual::NormParameters;
 
 const TWO_POW_31: f64 = 2147483648.0;
 /// Biases are kept below it.
@@ -220,7 +221,7 @@ pub fn mantissa_and_exponent(value: f64) -> (i32, i32) {
     if mantissa >= TWO_POW_31 { (1 << 30, exponent - 1) } else { (mantissa as i32, exponent) }
 }
 
-/// Smoothing of a linear layer that reads the residual stream: int16 multipliers, and what they amount to.
+/// Smoothing of a linear layer that reads the last hidden states: int16 multipliers, and what they amount to.
 #[derive(Clone, Debug)]
 pub struct InputSmoothing {
     /// Multiplier of each channel, 1..=32767.
@@ -232,7 +233,7 @@ pub struct InputSmoothing {
 }
 
 impl InputSmoothing {
-    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the residual stream.
+    /// Expresses factors in int16 multipliers. `unit` is the real value of one step of the hidden states.
     pub fn new(factors: &[f64], unit: f64) -> Self {
         let smallest = factors.iter().copied().fold(f64::INFINITY, f64::min);
         let multipliers: Vec<i16> =
@@ -248,29 +249,37 @@ impl InputSmoothing {
     }
 }
 
-/// A layer norm section: see `mbert_runtime::format`.
-pub fn layer_norm_section(gamma: &[f32], beta: &[f32], epsilon: f64, input_unit: f64) -> (Vec<u8>, f64) {
-    let fraction_bits = layer_norm_fraction_bits(gamma, beta);
-    let largest = |values: &[f32]| values.iter().fold(0.0f64, |largest, &value| largest.max(f64::from(value.abs())));
-    let gamma_bits = 32 - NORMALIZED_FRACTION_BITS as i32;
-    let fits = |shift: &i32| {
-        libm::ldexp(largest(gamma), fraction_bits + shift + gamma_bits) <= TWO_POW_31 / 2.0
-            && libm::ldexp(largest(beta), fraction_bits + shift) <= BIAS_LIMIT
-    };
-    let shift = (0..=10).rev().find(fits).unwrap_or(0);
-    let fixed = |value: f32, bits: i32| libm::ldexp(f64::from(value), bits).round_ties_even() as i32;
-    let h = gamma.len() as f64;
+/// int16 values as a linear layer reads them.
+pub fn int16_input(factors: &[f64], unit: f64) -> LinearInput<'_> {
+    LinearInput { factors, unit: libm::ldexp(unit, -(ROW_SHIFT as i32)) }
+}
+
+/// A layer norm section: see `mbert_runtime::format`. `steps` are the real values of one step of its channels, in which no output saturates; with a
+/// multiplier, of so many fraction bits.
+pub fn layer_norm_section(
+    norm: NormParameters<'_>,
+    epsilon: f64,
+    input_unit: f64,
+    steps: impl Iterator<Item = f64>,
+    fraction_bits: i32,
+) -> Vec<u8> {
+    const GAMMA_BITS: i32 = SCALED_FRACTION_BITS as i32 - NORMALIZED_FRACTION_BITS as i32;
+    // Half a step rounds.
+    const HALF: f64 = (1 << (SCALED_FRACTION_BITS - 1)) as f64;
+    let h = norm.gamma.len() as f64;
     let epsilon =
         (epsilon * h * h / (input_unit * input_unit)).round_ties_even().clamp(1.0, libm::ldexp(1.0, 59)) as u64;
-    let mut section = Vec::with_capacity(16 + 8 * gamma.len());
+    let mut section = Vec::with_capacity(16 + 8 * norm.gamma.len());
     section.extend(epsilon.to_le_bytes());
-    section.extend((shift as u32).to_le_bytes());
     section.extend(fraction_bits.to_le_bytes());
-    for (&gamma, &beta) in gamma.iter().zip(beta) {
-        section.extend(fixed(gamma, fraction_bits + shift + gamma_bits).to_le_bytes());
-        section.extend(fixed(beta, fraction_bits + shift).to_le_bytes());
+    section.extend([0; 4]);
+    for ((&gamma, &beta), step) in norm.gamma.iter().zip(norm.beta).zip(steps) {
+        let gamma = libm::ldexp(f64::from(gamma) / step, GAMMA_BITS).round_ties_even();
+        let beta = libm::ldexp(f64::from(beta) / step, SCALED_FRACTION_BITS as i32).round_ties_even() + HALF;
+        section.extend((gamma as i32).to_le_bytes());
+        section.extend((beta as i32).to_le_bytes());
     }
-    (section, libm::ldexp(1.0, -fraction_bits))
+    section
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use self::sections::Builder;
 use super::blob::BlobBuilder;
 use super::calibrate::Statistics;
 use super::checkpoint::{Checkpoint, Module};
-use super::quantize::{InputSmoothing, Noise};
+use super::quantize::Noise;
+use super::residual::{NormParameters, ResidualUnits};
 use super::smooth::factors;
 use super::units::{LayerUnits, Units, layer_norm_fraction_bits};
 
@@ -48,6 +49,16 @@ pub struct Assembly<'a> {
     pub alignment_bytes: usize,
 }
 
+/// A blob without its self-test, and what is known of it.
+pub struct Assembled {
+    /// The sections.
+    pub blob: BlobBuilder,
+    /// Quantisation error of every tensor.
+    pub noise: Vec<TensorNoise>,
+    /// Units of the residual stream before the attention and before the feed-forward block of each layer.
+    pub residual: Vec<[ResidualUnits; 2]>,
+}
+
 /// Weights that a conversion quantises, for its progress.
 pub fn weights(checkpoint: &Checkpoint) -> u64 {
     let modules = Module::all(&checkpoint.config, &checkpoint.heads);
@@ -62,14 +73,14 @@ pub fn weights(checkpoint: &Checkpoint) -> u64 {
 /// A tensor that cannot be read.
 pub fn wide_units(checkpoint: &Checkpoint) -> Result<Units> {
     let config = &checkpoint.config;
-    let step = |module: Module| -> Result<(f64, f64)> {
+    let bits = |module: Module| -> Result<(i32, f64)> {
         let gamma = checkpoint.tensor(&module.weight())?.to_vec();
         let beta = checkpoint.tensor(&module.bias())?.to_vec();
         // How long a row of the residual stream is, were its channels independent: |x̂|² is H.
         let length = gamma.iter().zip(&beta).map(|(&g, &b)| f64::from(g * g + b * b)).sum::<f64>();
-        Ok((libm::ldexp(1.0, -layer_norm_fraction_bits(&gamma, &beta)), libm::sqrt(length)))
+        Ok((layer_norm_fraction_bits(NormParameters { gamma: &gamma, beta: &beta }), libm::sqrt(length)))
     };
-    let (mut input, mut length) = step(Module::EmbeddingsLayerNorm)?;
+    let (mut input, mut length) = bits(Module::EmbeddingsLayerNorm)?;
     let mut layers = Vec::new();
     for layer in 0..usize::from(config.num_hidden_layers) {
         let value = checkpoint.tensor(&Module::Value(layer).weight())?;
@@ -81,11 +92,11 @@ pub fn wide_units(checkpoint: &Checkpoint) -> Result<Units> {
             let norm = libm::sqrt(row.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>());
             bound = f64::max(bound, norm * length + f64::from(bias.abs()));
         }
-        let (attention_hidden, _) = step(Module::AttentionLayerNorm(layer))?;
+        let (attention_hidden, _) = bits(Module::AttentionLayerNorm(layer))?;
         layers.push(LayerUnits::wide(input, attention_hidden, bound));
-        (input, length) = step(Module::OutputLayerNorm(layer))?;
+        (input, length) = bits(Module::OutputLayerNorm(layer))?;
     }
-    Ok(Units { layers, last_hidden: input, transform: Units::WIDE_TRANSFORM })
+    Ok(Units { layers, last_hidden: libm::ldexp(1.0, -input), transform: Units::WIDE_TRANSFORM })
 }
 
 impl Assembly<'_> {
@@ -94,8 +105,10 @@ impl Assembly<'_> {
     /// # Errors
     ///
     /// A tensor that cannot be read, or whose values do not fit the fixed-point form.
-    pub fn build(&self, progress: impl Fn(u64)) -> Result<(BlobBuilder, Vec<TensorNoise>)> {
-        let mut builder = Builder::new(self, self.units()?, &progress);
+    pub fn build(&self, progress: impl Fn(u64)) -> Result<Assembled> {
+        let units = self.units()?;
+        let residual = self.residual_units(&units)?;
+        let mut builder = Builder::new(self, units, residual, &progress);
         let mut manifest = postcard::to_stdvec(self.manifest)?;
         manifest.extend(postcard::to_stdvec(self.provenance)?);
         builder.blob.bytes(SectionKind::Manifest, 0, manifest);
@@ -125,7 +138,7 @@ impl Assembly<'_> {
             transform,
         };
         builder.blob.replace_i32s(SectionKind::Constants, 0, &constants.emit());
-        Ok((builder.blob, builder.noise))
+        Ok(Assembled { blob: builder.blob, noise: builder.noise, residual: builder.residual })
     }
 
     /// The real steps of the model to be built.
@@ -163,12 +176,33 @@ impl Assembly<'_> {
         Ok(maxima.into_iter().map(f64::from).collect())
     }
 
-    /// Smoothing of linear layers that read the residual stream, from the largest magnitudes of its channels.
-    fn residual_smoothing(&self, maxima: Option<&[f64]>, modules: &[Module], unit: f64) -> Result<InputSmoothing> {
-        let factors = match maxima {
+    /// What the inputs of linear layers are divided by, from the largest magnitudes of these.
+    fn input_factors(&self, maxima: Option<&[f64]>, modules: &[Module]) -> Result<Vec<f64>> {
+        Ok(match maxima {
             Some(maxima) => factors(maxima, &self.column_maxima(modules)?),
             None => vec![1.0; self.checkpoint.config.hidden_size.into()],
+        })
+    }
+
+    /// The residual stream that enters the attention of each layer, and that which enters the feed-forward block.
+    fn residual_units(&self, units: &Units) -> Result<Vec<[ResidualUnits; 2]>> {
+        let between = |norm: Module, factors: &[f64], sum_bits: i32| -> Result<ResidualUnits> {
+            let gamma = self.checkpoint.tensor(&norm.weight())?.to_vec();
+            let beta = self.checkpoint.tensor(&norm.bias())?.to_vec();
+            Ok(ResidualUnits::new(NormParameters { gamma: &gamma, beta: &beta }, factors, sum_bits))
         };
-        Ok(InputSmoothing::new(&factors, unit))
+        let of_layer = |(layer, units): (usize, &LayerUnits)| {
+            let statistics = self.statistics.map(|statistics| &statistics.layers[layer]);
+            let readers = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
+            let attention = self.input_factors(statistics.map(|of| &of.hidden[..]), &readers)?;
+            let readers = [Module::Intermediate(layer)];
+            let feed_forward = self.input_factors(statistics.map(|of| &of.attention_hidden[..]), &readers)?;
+            let norm = layer.checked_sub(1).map_or(Module::EmbeddingsLayerNorm, Module::OutputLayerNorm);
+            Ok([
+                between(norm, &attention, units.attention_sum_bits)?,
+                between(Module::AttentionLayerNorm(layer), &feed_forward, units.output_sum_bits)?,
+            ])
+        };
+        units.layers.iter().enumerate().map(of_layer).collect()
     }
 }

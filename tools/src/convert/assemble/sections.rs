@@ -10,16 +10,18 @@ use mbert_runtime::ops::activation::{ACTIVATION_INPUT_FRACTION_BITS, ACTIVATION_
 use mbert_runtime::ops::linear::LinearShifts;
 use mbert_runtime::ops::log_sum_exp::LOGIT_FRACTION_BITS;
 use mbert_runtime::ops::quantize::ROW_SHIFT;
+use mbert_runtime::ops::requantize::SUM_FRACTION_BITS;
 use mbert_runtime::ops::softmax::SoftmaxScale;
 
 use super::{Assembly, TensorNoise};
 use crate::convert::blob::BlobBuilder;
 use crate::convert::checkpoint::{Checkpoint, Module};
 use crate::convert::quantize::{
-    InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, largest_accumulator_shift,
-    layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
+    InputSmoothing, LinearInput, LinearSource, Noise, QuantizedLinear, QuantizedMatrix, int16_input,
+    largest_accumulator_shift, layer_norm_section, mantissa_and_exponent, multiplier, quantize_linear, quantize_matrix,
 };
-use crate::convert::units::{LayerUnits, RESIDUAL_LIMIT, Units};
+use crate::convert::residual::{NormParameters, ResidualUnits};
+use crate::convert::units::{LayerUnits, RESIDUAL_LIMIT, Units, layer_norm_fraction_bits};
 
 /// Largest int32.
 const LARGEST_MULTIPLIER: f64 = 2147483647.0;
@@ -48,12 +50,19 @@ pub(super) struct Builder<'a, P> {
     pub(super) noise: Vec<TensorNoise>,
     progress: &'a P,
     units: Units,
+    /// Before the attention and before the feed-forward block of each layer.
+    pub(super) residual: Vec<[ResidualUnits; 2]>,
     h: usize,
 }
 
 impl<'a, P: Fn(u64)> Builder<'a, P> {
     /// A blob without sections, for these real steps.
-    pub(super) fn new(assembly: &'a Assembly<'a>, units: Units, progress: &'a P) -> Self {
+    pub(super) fn new(
+        assembly: &'a Assembly<'a>,
+        units: Units,
+        residual: Vec<[ResidualUnits; 2]>,
+        progress: &'a P,
+    ) -> Self {
         Self {
             assembly,
             checkpoint: assembly.checkpoint,
@@ -61,6 +70,7 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
             noise: Vec::new(),
             progress,
             units,
+            residual,
             h: usize::from(assembly.checkpoint.config.hidden_size),
         }
     }
@@ -116,17 +126,36 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
             (self.progress)(fixed.len() as u64);
             self.blob.i16s(kind, 0, self.h, &fixed);
         }
-        self.layer_norm(EmbeddingsLayerNorm, 0, Module::EmbeddingsLayerNorm, unit)?;
+        self.norm_into_layer(EmbeddingsLayerNorm, 0, Module::EmbeddingsLayerNorm, unit)?;
         Ok(words)
     }
 
-    /// Returns the real step of its output.
-    fn layer_norm(&mut self, kind: SectionKind, layer: usize, module: Module, input_unit: f64) -> Result<f64> {
+    /// A layer norm whose output has these units, or one that is a power of two. Returns the number of fraction bits.
+    fn layer_norm(
+        &mut self,
+        (kind, layer): (SectionKind, usize),
+        module: Module,
+        input_unit: f64,
+        output: Option<&ResidualUnits>,
+    ) -> Result<i32> {
         let gamma = self.checkpoint.tensor(&module.weight())?.to_vec();
         let beta = self.checkpoint.tensor(&module.bias())?.to_vec();
-        let (section, unit) = layer_norm_section(&gamma, &beta, self.checkpoint.layer_norm_eps, input_unit);
-        self.blob.bytes(kind, layer, section);
-        Ok(unit)
+        let norm = NormParameters { gamma: &gamma, beta: &beta };
+        let bits = output.map_or_else(|| layer_norm_fraction_bits(norm), ResidualUnits::fraction_bits);
+        let steps = match output {
+            Some(units) => units.steps().collect(),
+            None => vec![libm::ldexp(1.0, -bits); gamma.len()],
+        };
+        let epsilon = self.checkpoint.layer_norm_eps;
+        self.blob.bytes(kind, layer, layer_norm_section(norm, epsilon, input_unit, steps.into_iter(), bits));
+        Ok(bits)
+    }
+
+    /// The layer norm before a layer of the encoder, or behind the last one.
+    fn norm_into_layer(&mut self, kind: SectionKind, next: usize, module: Module, input_unit: f64) -> Result<()> {
+        let output = self.residual.get(next).map(|[attention, _]| attention.clone());
+        let layer = next.saturating_sub(1);
+        self.layer_norm((kind, layer), module, input_unit, output.as_ref()).map(|_| ())
     }
 
     /// Quantises one linear layer; returns its bias too.
@@ -157,6 +186,24 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
         let layer = layer.unwrap_or(0);
         let (parameters, rows) = (interleave([&scale.bias, &scale.multipliers]), scale.bias.len());
         self.blob.tiles(kind, layer, rows, &linear.weight.values, &parameters, self.assembly.layout);
+        Ok(scale.shifts)
+    }
+
+    /// Quantises and adds a linear layer whose outputs are added to the residual stream.
+    fn residual_linear(
+        &mut self,
+        kind: SectionKind,
+        module: Module,
+        layer: usize,
+        input: LinearInput<'_>,
+        residual: &ResidualUnits,
+    ) -> Result<LinearShifts> {
+        let (linear, bias) = self.linear(module, Some(layer), input)?;
+        let mut scale = linear.scale_to(&bias, |_| libm::ldexp(1.0, -residual.fraction_bits()), module)?;
+        // Half a step of the sum rounds.
+        scale.bias.iter_mut().for_each(|bias| *bias += 1 << (SUM_FRACTION_BITS - 1));
+        let parameters = interleave([&scale.bias, &scale.multipliers, &residual.multipliers]);
+        self.blob.tiles(kind, layer, scale.bias.len(), &linear.weight.values, &parameters, self.assembly.layout);
         Ok(scale.shifts)
     }
 
@@ -194,48 +241,41 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
         use SectionKind::*;
         let units = self.units.layers[layer].clone();
         let (context_factors, activation_factors) = self.assembly.block_smoothing(layer)?;
-        let statistics = self.assembly.statistics.map(|statistics| &statistics.layers[layer]);
-        let index = Some(layer);
+        let [before_attention, before_feed_forward] = self.residual[layer].clone();
         self.blob.i32s(LayerConstants, layer, 1, &[0; RuntimeLayerConstants::COUNT]);
 
-        let qkv = self.qkv(layer, statistics.map(|statistics| &statistics.hidden[..]), &units, &context_factors)?;
-        let attention_output = self.plain_linear(
+        let qkv = self.qkv(layer, before_attention.input(), &units, &context_factors)?;
+        let attention_output = self.residual_linear(
             AttentionOutput,
             Module::AttentionOutput(layer),
-            index,
+            layer,
             int16_input(&context_factors, units.context),
-            units.input,
+            &before_attention,
         )?;
-        self.layer_norm(AttentionLayerNorm, layer, Module::AttentionLayerNorm(layer), units.attention_sum())?;
+        let (module, sum_step) = (Module::AttentionLayerNorm(layer), before_attention.sum_step());
+        self.layer_norm((AttentionLayerNorm, layer), module, sum_step, Some(&before_feed_forward))?;
 
-        let smoothing = self.assembly.residual_smoothing(
-            statistics.map(|statistics| &statistics.attention_hidden[..]),
-            &[Module::Intermediate(layer)],
-            units.attention_hidden,
-        )?;
-        self.blob.i16s(IntermediateInput, layer, 1, &smoothing.multipliers);
         let (intermediate, activation_factors) = self.activated_linear(
             Intermediate,
             Module::Intermediate(layer),
-            index,
-            smoothing.input(),
+            Some(layer),
+            before_feed_forward.input(),
             &activation_factors,
             units.activation,
         )?;
-        let output = self.plain_linear(
+        let output = self.residual_linear(
             Output,
             Module::Output(layer),
-            index,
+            layer,
             int16_input(&activation_factors, units.activation),
-            units.attention_hidden,
+            &before_feed_forward,
         )?;
-        self.layer_norm(OutputLayerNorm, layer, Module::OutputLayerNorm(layer), units.output_sum())?;
+        let (module, sum_step) = (Module::OutputLayerNorm(layer), before_feed_forward.sum_step());
+        self.norm_into_layer(OutputLayerNorm, layer + 1, module, sum_step)?;
         let constants = RuntimeLayerConstants {
             softmax: qkv.softmax,
             value_multiplier: qkv.value.0,
             value_exponent: qkv.value.1,
-            attention_sum_shift: units.attention_sum_shift,
-            output_sum_shift: units.output_sum_shift,
             qkv: qkv.shifts,
             attention_output,
             intermediate,
@@ -249,13 +289,12 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
     fn qkv(
         &mut self,
         layer: usize,
-        maxima: Option<&[f64]>,
+        input: LinearInput<'_>,
         units: &LayerUnits,
         context_factors: &[f64],
     ) -> Result<Projections> {
-        use SectionKind::{Qkv, QkvInput};
+        use SectionKind::Qkv;
         let modules = [Module::Query(layer), Module::Key(layer), Module::Value(layer)];
-        let smoothing = self.assembly.residual_smoothing(maxima, &modules, units.input)?;
         let [query, key, value] = modules.map(|module| self.checkpoint.tensor(&module.weight()));
         let tensors = [query?, key?, value?];
         let head_dim = self.checkpoint.config.head_dim();
@@ -271,7 +310,7 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
             let (part, row) = part(index);
             tensors[part].row(row, out);
         };
-        let linear = quantize_linear(&LinearSource { n: 3 * self.h, row, input: smoothing.input() });
+        let linear = quantize_linear(&LinearSource { n: 3 * self.h, row, input });
         (self.progress)(linear.weight.values.len() as u64);
         for (number, module) in modules.into_iter().enumerate() {
             let of_part = (0..3 * self.h).filter(|&row| part(row).0 == number).map(|row| &linear.weight.noise[row]);
@@ -304,7 +343,6 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
         // A channel's largest value becomes 2⁸ steps of the context per 127 of its int8: see `attention`.
         let value = mantissa_and_exponent(libm::ldexp(common[2] / (127.0 * units.context), 8));
 
-        self.blob.i16s(QkvInput, layer, 1, &smoothing.multipliers);
         let parameters = interleave([&scale.bias, &scale.multipliers]);
         self.blob.tiles(Qkv, layer, head_dim, &linear.weight.values, &parameters, self.assembly.layout);
         Ok(Projections { shifts: scale.shifts, value, softmax: SoftmaxScale { multiplier, exponent } })
@@ -313,7 +351,8 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
     /// Smoothing of a head's first linear layer, which reads the last hidden state.
     fn last_hidden_smoothing(&self, module: Module) -> Result<InputSmoothing> {
         let maxima = self.assembly.statistics.map(|statistics| &statistics.last_hidden[..]);
-        self.assembly.residual_smoothing(maxima, &[module], self.units.last_hidden)
+        let factors = self.assembly.input_factors(maxima, &[module])?;
+        Ok(InputSmoothing::new(&factors, self.units.last_hidden))
     }
 
     /// Pooler and next-sentence head: their shifts.
@@ -351,7 +390,8 @@ impl<'a, P: Fn(u64)> Builder<'a, P> {
             &vec![1.0; self.h],
             unit,
         )?;
-        let step = self.layer_norm(TransformLayerNorm, 0, Module::TransformLayerNorm, unit)?;
+        let bits = self.layer_norm((TransformLayerNorm, 0), Module::TransformLayerNorm, unit, None)?;
+        let step = libm::ldexp(1.0, -bits);
         let logit = step * largest_word_scale / (127.0 * LARGEST_MULTIPLIER);
         Ok((shifts, mantissa_and_exponent(libm::ldexp(logit, LOGIT_FRACTION_BITS as i32 - ROW_SHIFT as i32))))
     }
@@ -362,9 +402,4 @@ struct Projections {
     shifts: LinearShifts,
     value: (i32, i32),
     softmax: SoftmaxScale,
-}
-
-/// int16 values as a linear layer reads them.
-fn int16_input(factors: &[f64], unit: f64) -> LinearInput<'_> {
-    LinearInput { factors, unit: libm::ldexp(unit, -(ROW_SHIFT as i32)) }
 }
