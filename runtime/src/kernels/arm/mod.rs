@@ -14,7 +14,10 @@ mod activation;
 mod dsp;
 #[cfg(kernel_helium)]
 mod helium;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+#[macro_use]
+mod magnitude;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod norm;
 #[cfg(any(kernel_dsp, kernel_thumb2))]
 mod quantize;
