@@ -4,6 +4,7 @@
 
 use core::arch::naked_asm;
 
+use super::is_aligned;
 use crate::ops::quantize as reference;
 
 /// The largest magnitude so far is 0. In both halves of lr is the largest, and in r3 how far its square lies below the greatest int32.
@@ -53,13 +54,6 @@ macro_rules! branch_if_larger {
         concat!("mrs r12, apsr\nlsls r12, r12, #4\nbmi ", $slow)
     };
 }
-/// Goes to `$slow` if r4 or lr is negative: what squares leave of that of the largest magnitude, which two may do together.
-#[cfg(kernel_thumb2)]
-macro_rules! branch_if_larger {
-    ($slow:literal) => {
-        concat!("orrs r4, lr\nbmi ", $slow)
-    };
-}
 
 /// Finds out the larger of the sixteen values before r0, and clears Q; changes r4 to r7 and r10 to r12. Q may have been set by anything.
 #[cfg(kernel_dsp)]
@@ -86,11 +80,41 @@ macro_rules! larger_of_sixteen {
     };
 }
 
-/// Finds out the larger of the four values before r0, and returns; changes r4 and r5.
+/// Sixteen values by an assembly macro, `four`, which moves r0. In r4 and lr it puts what squares leave of that of the largest magnitude, one alone or
+/// two together; where they leave less than nothing, [`larger_of_four!`] goes on.
+#[cfg(kernel_thumb2)]
+macro_rules! sixteen {
+    () => {
+        "four
+        orrs r4, lr
+        bmi 6f
+        2: four
+        orrs r4, lr
+        bmi 7f
+        3: four
+        orrs r4, lr
+        bmi 8f
+        4: four
+        orrs r4, lr
+        bmi 9f
+        5:"
+    };
+}
+
+/// Finds out the larger of the four values before r0; changes r4 and r5.
 #[cfg(kernel_thumb2)]
 macro_rules! larger_of_four {
     () => {
-        ".irp back, 8, 6, 4, 2
+        "6: bl 20f
+        b 2b
+        7: bl 20f
+        b 3b
+        8: bl 20f
+        b 4b
+        9: bl 20f
+        b 5b
+        20:
+        .irp back, 8, 6, 4, 2
         ldrsh r4, [r0, #-\\back]
         mul r5, r4, r4
         cmp r5, r3
@@ -105,8 +129,7 @@ macro_rules! larger_of_four {
 /// See [`largest_i16`](reference::largest_i16).
 pub(super) fn largest_i16(row: &[i16]) -> u32 {
     let sixteens = row.len() / 16;
-    let is_aligned = cfg!(kernel_thumb2) || row.as_ptr().addr().is_multiple_of(4);
-    if !is_aligned || sixteens == 0 {
+    if !is_aligned(row) || sixteens == 0 {
         return reference::largest_i16(row);
     }
     // SAFETY: so many are there, and they are aligned.
@@ -185,32 +208,12 @@ unsafe extern "C" fn largest_of_sixteens(row: *const i16, sixteens: usize) -> u3
         "orr lr, r6, r7",
         ".endm",
         "1:",
-        "four",
-        branch_if_larger!("6f"),
-        "2:",
-        "four",
-        branch_if_larger!("7f"),
-        "3:",
-        "four",
-        branch_if_larger!("8f"),
-        "4:",
-        "four",
-        branch_if_larger!("9f"),
-        "5:",
+        sixteen!(),
         "subs r1, #1",
         "bne 1b",
         ".purgem four",
         end_largest!(),
         "pop {{r4-r7, pc}}",
-        "6: bl 20f",
-        "b 2b",
-        "7: bl 20f",
-        "b 3b",
-        "8: bl 20f",
-        "b 4b",
-        "9: bl 20f",
-        "b 5b",
-        "20:",
         larger_of_four!(),
     )
 }

@@ -46,3 +46,9 @@ pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
     #[cfg(kernel_helium)]
     return core::iter::once(&helium::HELIUM);
 }
+
+/// Whether a kernel reads and writes this row of int16: with the DSP extension, two of a word at a time.
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+fn is_aligned(row: &[i16]) -> bool {
+    cfg!(kernel_thumb2) || row.as_ptr().addr().is_multiple_of(4)
+}

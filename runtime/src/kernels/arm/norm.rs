@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
+use core::ops::Range;
 
+use super::is_aligned;
 use crate::ops::layer_norm::{self, Normalizer};
 
 /// Values that [`sums_asm`] takes at a time.
@@ -19,11 +21,6 @@ pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
     unsafe { sums_asm(steps.as_ptr(), steps.len(), &mut of_steps) };
     let (sum, squares) = layer_norm::sums(tail);
     (sum + of_steps.sum, squares + of_steps.squares)
-}
-
-/// Whether halves can be loaded in pairs, where they are.
-fn is_aligned(row: &[i16]) -> bool {
-    cfg!(kernel_thumb2) || row.as_ptr().addr().is_multiple_of(4)
 }
 
 #[repr(C)]
@@ -104,11 +101,9 @@ pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &
     }
     let &Normalizer { inverse, offset } = normalizer;
     let (row, tail) = row.split_at_mut(whole);
+    let Range { start, end } = row.as_mut_ptr_range();
     // SAFETY: so many are there, and they are aligned.
-    let largest = unsafe {
-        let end = row.as_ptr_range().end;
-        normalize_asm(row.as_mut_ptr(), parameters.as_ptr(), end, inverse, offset)
-    };
+    let largest = unsafe { normalize_asm(start, parameters.as_ptr(), end, inverse, offset) };
     largest.max(layer_norm::normalize(tail, parameters.get(whole..).unwrap_or_default(), normalizer))
 }
 
@@ -120,7 +115,7 @@ pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &
 unsafe extern "C" fn normalize_asm(
     row: *mut i16,
     parameters: *const [i32; 2],
-    end: *const i16,
+    end: *mut i16,
     inverse: i32,
     offset: i32,
 ) -> u32 {
@@ -166,7 +161,7 @@ unsafe extern "C" fn normalize_asm(
 unsafe extern "C" fn normalize_asm(
     row: *mut i16,
     parameters: *const [i32; 2],
-    end: *const i16,
+    end: *mut i16,
     inverse: i32,
     offset: i32,
 ) -> u32 {
@@ -197,18 +192,7 @@ unsafe extern "C" fn normalize_asm(
         "one r6, r7, r4, r4",
         ".endm",
         "1:",
-        "four",
-        branch_if_larger!("6f"),
-        "2:",
-        "four",
-        branch_if_larger!("7f"),
-        "3:",
-        "four",
-        branch_if_larger!("8f"),
-        "4:",
-        "four",
-        branch_if_larger!("9f"),
-        "5:",
+        sixteen!(),
         "ldr r4, [sp]",
         "cmp r0, r4",
         "bne 1b",
@@ -216,15 +200,6 @@ unsafe extern "C" fn normalize_asm(
         ".purgem one",
         end_largest!(),
         "pop {{r1, r4-r11, pc}}",
-        "6: bl 20f",
-        "b 2b",
-        "7: bl 20f",
-        "b 3b",
-        "8: bl 20f",
-        "b 4b",
-        "9: bl 20f",
-        "b 5b",
-        "20:",
         larger_of_four!(),
     )
 }

@@ -3,20 +3,19 @@
 
 use core::arch::naked_asm;
 
+use super::is_aligned;
 use crate::ops::quantize::{self as reference, Reciprocal};
 
 /// See [`quantize_i16`](reference::quantize_i16).
 pub(super) fn quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32 {
     let sixteens = row.len() / 16;
-    let is_usual = match cfg!(kernel_dsp) {
-        true => largest >= Reciprocal::FIRST_OF_16_BITS && row.as_ptr().addr().is_multiple_of(4),
-        false => largest > 0,
-    };
-    if row.len() != out.len() || !is_usual || sixteens == 0 {
+    // Without the DSP extension, a multiplier can have 32 bits.
+    let least = if cfg!(kernel_dsp) { Reciprocal::FIRST_OF_16_BITS } else { 1 };
+    if row.len() != out.len() || !is_aligned(row) || largest < least || sixteens == 0 {
         return reference::quantize_i16(row, largest, out);
     }
     let reciprocal = Reciprocal::new(largest);
-    // SAFETY: so many are there, aligned where they have to be, and room for as many.
+    // SAFETY: so many are there, and aligned, and there is room for as many; the multiplier is small enough.
     unsafe { quantize_i16_sixteens(row.as_ptr(), out.as_mut_ptr(), sixteens, reciprocal.multiplier) };
     let tail = out.iter_mut().zip(row).skip(16 * sixteens);
     tail.for_each(|(out, &value)| *out = reciprocal.quantize(value));
@@ -41,9 +40,6 @@ unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixtee
         // `SEL` takes the odd bytes of its first word and the even ones of its second.
         "mov r10, #0xff00ff00",
         "uadd8 r10, r10, r10",
-        "1:",
-        ".rept 2",
-        "ldmia r0!, {{r4-r7}}",
         // Even values have their bytes from bit 16 on, and odd ones from bit 8 on.
         ".macro four first, second",
         "smlabb r8, \\first, r3, lr",
@@ -55,12 +51,15 @@ unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixtee
         "sel r8, r9, r8",
         "str r8, [r1], #4",
         ".endm",
+        "1:",
+        ".rept 2",
+        "ldmia r0!, {{r4-r7}}",
         "four r4, r5",
         "four r6, r7",
-        ".purgem four",
         ".endr",
         "subs r2, #1",
         "bne 1b",
+        ".purgem four",
         "pop {{r4-r11, pc}}",
         half = const Reciprocal::HALF,
     )

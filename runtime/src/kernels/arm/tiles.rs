@@ -4,6 +4,7 @@
 
 use core::arch::naked_asm;
 
+use super::is_aligned;
 use crate::kernels::PerChannel;
 use crate::ops::requantize::{self as reference, Requantizer};
 
@@ -279,8 +280,8 @@ pub(super) fn add_residual(
     residual: &mut [i16],
     stride: usize,
 ) {
-    let is_aligned = cfg!(kernel_thumb2) || residual.as_ptr().addr().is_multiple_of(4) && stride.is_multiple_of(2);
-    let is_usual = is_aligned && requantizer.bias.iter().all(|bias| bias.unsigned_abs() < 1 << 29);
+    let are_aligned = is_aligned(residual) && (cfg!(kernel_thumb2) || stride.is_multiple_of(2));
+    let is_usual = are_aligned && requantizer.bias.iter().all(|bias| bias.unsigned_abs() < 1 << 29);
     let rows = whole_rows(requantizer, tile, channels, residual.len(), stride).filter(|_| is_usual);
     let (Some(rows), Some(of_16_bits)) = (rows, multipliers_of_16_bits(multiplier)) else {
         return reference::add_residual(tile, requantizer, channels, multiplier, residual, stride);
@@ -289,7 +290,7 @@ pub(super) fn add_residual(
     let parameters = parameters.as_flattened().as_flattened();
     let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows };
     let (first, out) = (tile.as_mut_ptr(), residual.as_mut_ptr());
-    // SAFETY: so many rows are there, and pairs of the residual are aligned where they have to be.
+    // SAFETY: so many rows are there, and the residual's are aligned.
     unsafe {
         for_rows(function, first, parameters, (out.cast(), stride, 2), (requantizer, rows, 0), |row| {
             let (sums, out) = row_of(first, out, row, stride);
