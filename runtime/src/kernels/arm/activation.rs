@@ -93,7 +93,7 @@ pub(super) fn activate_tile(
     let (first, out) = (tile.as_mut_ptr(), out.as_mut_ptr());
     // SAFETY: so many rows are there.
     unsafe {
-        let of_rows = (requantizer, rows, [table.expose_provenance() as u32, 0]);
+        let of_rows = (requantizer, rows, table.expose_provenance() as u32);
         for_rows(gelu_rows, first, parameters, (out.cast(), stride, 2), of_rows, |row| {
             let (sums, out) = row_of(first, out, row, stride);
             let requantizer = requantizer.from_row(row);

@@ -9,7 +9,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
-use super::{activation, norm, quantize, softmax, tiles};
+use super::{activation, magnitude, norm, quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape};
 use crate::ops::fixed_point::rounding_multiply_high;
@@ -18,11 +18,14 @@ use crate::ops::fixed_point::rounding_multiply_high;
 pub(super) static DSP: Kernels = Kernels {
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
     activate_tile: activation::activate_tile,
-    largest_i16: quantize::largest_i16,
+    largest_i16: magnitude::largest_i16,
+    quantize_i16: quantize::quantize_i16,
     quantize_i32: quantize::quantize_i32,
     softmax_row: softmax::softmax_row,
     layer_norm_sums: norm::layer_norm_sums,
+    layer_norm: norm::layer_norm,
     ..table!("dsp", Dsp, matmul_i8, matmul_u8_i8)
 };
 

@@ -14,7 +14,10 @@ mod activation;
 mod dsp;
 #[cfg(kernel_helium)]
 mod helium;
-#[cfg(kernel_dsp)]
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+#[macro_use]
+mod magnitude;
+#[cfg(any(kernel_dsp, kernel_thumb2))]
 mod norm;
 #[cfg(any(kernel_dsp, kernel_thumb2))]
 mod quantize;
@@ -42,4 +45,10 @@ pub(super) fn available() -> impl Iterator<Item = &'static Kernels> {
     return core::iter::once(&thumb2::THUMB2);
     #[cfg(kernel_helium)]
     return core::iter::once(&helium::HELIUM);
+}
+
+/// Whether a kernel reads and writes this row of int16: with the DSP extension, two of a word at a time.
+#[cfg(any(kernel_dsp, kernel_thumb2))]
+fn is_aligned(row: &[i16]) -> bool {
+    cfg!(kernel_thumb2) || row.as_ptr().addr().is_multiple_of(4)
 }

@@ -3,122 +3,105 @@
 
 use core::arch::naked_asm;
 
-use crate::ops::quantize as reference;
+use super::is_aligned;
+use crate::ops::quantize::{self as reference, Reciprocal};
 
-/// See [`largest_i16`](reference::largest_i16).
-pub(super) fn largest_i16(row: &[i16]) -> u32 {
+/// See [`quantize_i16`](reference::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32 {
     let sixteens = row.len() / 16;
-    if !row.as_ptr().addr().is_multiple_of(4) || sixteens == 0 {
-        return reference::largest_i16(row);
+    // Without the DSP extension, a multiplier can have 32 bits.
+    let least = if cfg!(kernel_dsp) { Reciprocal::FIRST_OF_16_BITS } else { 1 };
+    if row.len() != out.len() || !is_aligned(row) || largest < least || sixteens == 0 {
+        return reference::quantize_i16(row, largest, out);
     }
-    // SAFETY: so many are there, and they are aligned.
-    let of_sixteens = unsafe { magnitude_i16(row.as_ptr(), sixteens) };
-    of_sixteens.max(reference::largest_i16(row.get(16 * sixteens..).unwrap_or_default()))
+    let reciprocal = Reciprocal::new(largest);
+    // SAFETY: so many are there, and aligned, and there is room for as many; the multiplier is small enough.
+    unsafe { quantize_i16_sixteens(row.as_ptr(), out.as_mut_ptr(), sixteens, reciprocal.multiplier) };
+    let tail = out.iter_mut().zip(row).skip(16 * sixteens);
+    tail.for_each(|(out, &value)| *out = reciprocal.quantize(value));
+    reciprocal.magnitude()
 }
 
-/// The largest magnitude of some sixteens of int16.
+/// Quantises some sixteens of int16.
 ///
 /// # Safety
 ///
-/// `16 · sixteens`, not 0, are readable from a multiple of 4 on.
+/// `16 · sixteens`, not 0, are readable from a multiple of 4 on, and there is room for as many. The multiplier is an int16.
 #[cfg(kernel_dsp)]
 #[unsafe(naked)]
-unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
+unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixteens: usize, multiplier: i32) {
     naked_asm!(
         architecture!(),
-        "push {{r4-r8, lr}}",
-        // The largest and the least of even and of odd values.
-        "ldr r2, [r0]",
-        "mov r3, r2",
+        "push {{r4-r11, lr}}",
+        "mov lr, #{half}",
+        // With the lowest 8 bits of a product gone.
+        "lsl r12, r3, #8",
+        "mov r11, #{half} >> 8",
+        // `SEL` takes the odd bytes of its first word and the even ones of its second.
+        "mov r10, #0xff00ff00",
+        "uadd8 r10, r10, r10",
+        // Even values have their bytes from bit 16 on, and odd ones from bit 8 on.
+        ".macro four first, second",
+        "smlabb r8, \\first, r3, lr",
+        "smlabb r9, \\second, r3, lr",
+        "smlawt \\first, r12, \\first, r11",
+        "smlawt \\second, r12, \\second, r11",
+        "pkhtb r8, r9, r8, asr #16",
+        "pkhbt r9, \\first, \\second, lsl #16",
+        "sel r8, r9, r8",
+        "str r8, [r1], #4",
+        ".endm",
         "1:",
         ".rept 2",
         "ldmia r0!, {{r4-r7}}",
-        "ssub16 r12, r4, r5",
-        "sel r8, r4, r5",
-        "sel r4, r5, r4",
-        "ssub16 r12, r6, r7",
-        "sel r5, r6, r7",
-        "sel r6, r7, r6",
-        "ssub16 r12, r8, r5",
-        "sel r8, r8, r5",
-        "ssub16 r12, r6, r4",
-        "sel r4, r4, r6",
-        "ssub16 r12, r8, r2",
-        "sel r2, r8, r2",
-        "ssub16 r12, r3, r4",
-        "sel r3, r4, r3",
+        "four r4, r5",
+        "four r6, r7",
         ".endr",
-        "subs r1, #1",
+        "subs r2, #1",
         "bne 1b",
-        "sxth r0, r2",
-        "asr r2, r2, #16",
-        "cmp r2, r0",
-        "it gt",
-        "movgt r0, r2",
-        ".irp turn, 0, 16",
-        "sxth r1, r3, ror #\\turn",
-        "rsbs r1, r1, #0",
-        "cmp r1, r0",
-        "it gt",
-        "movgt r0, r1",
-        ".endr",
-        "pop {{r4-r8, pc}}",
+        ".purgem four",
+        "pop {{r4-r11, pc}}",
+        half = const Reciprocal::HALF,
     )
 }
 
-/// The largest magnitude of some sixteens of int16.
+/// Quantises some sixteens of int16.
 ///
 /// # Safety
 ///
-/// `16 · sixteens`, not 0, are readable.
+/// `16 · sixteens`, not 0, are readable, and there is room for as many.
 #[cfg(kernel_thumb2)]
 #[unsafe(naked)]
-unsafe extern "C" fn magnitude_i16(row: *const i16, sixteens: usize) -> u32 {
+unsafe extern "C" fn quantize_i16_sixteens(row: *const i16, out: *mut i8, sixteens: usize, multiplier: i32) {
     naked_asm!(
         architecture!(),
         "push {{r4-r10, lr}}",
-        // The magnitude so far, and its square: what that of a value must not pass. A `MLS` takes two cycles, as would an addition and a comparison.
-        "movs r2, #0",
-        "movs r3, #0",
-        "lsls r1, r1, #1",
-        ".macro four slow, go_on",
-        ".irp value, r4, r5, r6, r7",
-        "ldrsh \\value, [r0], #2",
-        ".endr",
-        ".irp value, r4, r5, r6, r7",
-        "mls \\value, \\value, \\value, r3",
-        ".endr",
-        "orr r4, r5",
-        "orr r6, r7",
-        "orrs r4, r6",
-        "bmi \\slow",
-        "\\go_on:",
-        ".endm",
-        ".macro larger at, go_on",
-        "\\at:",
-        ".irp back, 8, 6, 4, 2",
-        "ldrsh r4, [r0, #-\\back]",
-        "cmp r4, #0",
-        "it mi",
-        "rsbmi r4, r4, #0",
-        "cmp r4, r2",
-        "it hi",
-        "movhi r2, r4",
-        ".endr",
-        "mul r3, r2, r2",
-        "b \\go_on",
-        ".endm",
+        "mov r8, #{half}",
+        "lsl r9, r3, #8",
+        "lsl r10, r8, #8",
         "1:",
-        "four 4f, 2",
-        "four 5f, 3",
-        "subs r1, #1",
+        ".rept 4",
+        "ldrsh r4, [r0], #2",
+        "ldrsh r5, [r0], #2",
+        "ldrsh r6, [r0], #2",
+        "ldrsh r7, [r0], #2",
+        // Even values have their bytes from bit 16 on, and odd ones from bit 24 on.
+        "mla r4, r4, r3, r8",
+        "mla r5, r5, r9, r10",
+        "mla r6, r6, r3, r8",
+        "mla r7, r7, r9, r10",
+        "lsr r4, r4, #16",
+        "lsr r6, r6, #16",
+        "bfi r5, r4, #16, #8",
+        "bfi r7, r6, #16, #8",
+        "lsr r5, r5, #16",
+        "bfi r7, r5, #0, #16",
+        "str r7, [r1], #4",
+        ".endr",
+        "subs r2, #1",
         "bne 1b",
-        "mov r0, r2",
         "pop {{r4-r10, pc}}",
-        "larger 4, 2b",
-        "larger 5, 3b",
-        ".purgem four",
-        ".purgem larger",
+        half = const Reciprocal::HALF,
     )
 }
 

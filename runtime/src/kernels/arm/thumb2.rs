@@ -10,7 +10,7 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
-use super::{activation, quantize, softmax, tiles};
+use super::{activation, magnitude, norm, quantize, softmax, tiles};
 use crate::kernels::registers::{Core, table};
 use crate::kernels::{Kernels, MatmulShape, scalar};
 
@@ -18,9 +18,13 @@ use crate::kernels::{Kernels, MatmulShape, scalar};
 pub(super) static THUMB2: Kernels = Kernels {
     scale_accumulators: tiles::scale_accumulators,
     requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
     activate_tile: activation::activate_tile,
-    largest_i16: quantize::largest_i16,
+    largest_i16: magnitude::largest_i16,
+    quantize_i16: quantize::quantize_i16,
     softmax_row: softmax::softmax_row,
+    layer_norm_sums: norm::layer_norm_sums,
+    layer_norm: norm::layer_norm,
     ..table!("thumb2", Thumb2, matmul_i8, matmul_u8_i8)
 };
 

@@ -4,6 +4,7 @@
 
 use core::arch::naked_asm;
 
+use super::is_aligned;
 use crate::kernels::PerChannel;
 use crate::ops::requantize::{self as reference, Requantizer};
 
@@ -21,7 +22,7 @@ pub(super) struct Rows {
     /// Behind the last row of the tile.
     end: *const i32,
     /// What the output needs.
-    of_output: [u32; 2],
+    of_output: u32,
 }
 
 /// Rows of a tile, parameters of the channels, output, left shift of a sum. It stops at a row that it cannot requantise, and returns where.
@@ -55,7 +56,7 @@ pub(super) unsafe fn for_rows(
     tile: *const i32,
     parameters: &[i32],
     (out, stride, bytes): (*mut u8, usize, usize),
-    (requantizer, rows, of_output): (&Requantizer<'_>, usize, [u32; 2]),
+    (requantizer, rows, of_output): (&Requantizer<'_>, usize, u32),
     mut other: impl FnMut(usize),
 ) {
     let end = tile.wrapping_add(rows * CHANNELS);
@@ -209,6 +210,95 @@ macro_rules! of_rows {
     };
 }
 
+/// Adds the residual, times its multipliers, to four values, and stores the sums.
+#[cfg(kernel_dsp)]
+macro_rules! add {
+    () => {
+        // Both are two in a word.
+        "ldrd r8, r9, [r1], #16
+        ldrd r10, r11, [r2]
+        smlabb r4, r10, r8, r4
+        smlatt r5, r10, r8, r5
+        smlabb r6, r11, r9, r6
+        smlatt r7, r11, r9, r7
+        ssat r4, #16, r4, asr #10
+        ssat r5, #16, r5, asr #10
+        ssat r6, #16, r6, asr #10
+        ssat r7, #16, r7, asr #10
+        pkhbt r4, r4, r5, lsl #16
+        pkhbt r6, r6, r7, lsl #16
+        strd r4, r6, [r2], #8"
+    };
+}
+#[cfg(kernel_thumb2)]
+macro_rules! add {
+    () => {
+        "ldrd r8, r9, [r1], #8
+        ldrsh r10, [r2]
+        ldrsh r11, [r2, #2]
+        mla r4, r10, r8, r4
+        mla r5, r11, r9, r5
+        ldrd r8, r9, [r1], #8
+        ldrsh r10, [r2, #4]
+        ldrsh r11, [r2, #6]
+        mla r6, r10, r8, r6
+        mla r7, r11, r9, r7
+        .irp value, r4, r5, r6, r7
+        ssat \\value, #16, \\value, asr #10
+        .endr
+        .irp value, r4, r5, r6, r7
+        strh \\value, [r2], #2
+        .endr"
+    };
+}
+const _: () = assert!(reference::SUM_FRACTION_BITS == 10);
+
+of_rows!(add_scaled_rows, "3", scaled, add);
+of_rows!(add_rows, "3", as_they_are, add);
+
+/// Multipliers of a residual as [`add!`] reads them, if all are int16. No sum overflows with such: the residual's part of it is at most 2³⁰, and a
+/// product that has been shifted to the right at most 2²⁹, which leaves as much for a bias.
+fn multipliers_of_16_bits(multiplier: &PerChannel) -> Option<PerChannel> {
+    let is_wide = multiplier.iter().fold(0, |wide, &multiplier| wide | (multiplier ^ i32::from(multiplier as i16)));
+    if cfg!(kernel_thumb2) {
+        return (is_wide == 0).then_some(*multiplier);
+    }
+    let mut of_16_bits = *multiplier;
+    for four in of_16_bits.as_chunks_mut().0 {
+        let [a, b, c, d] = *four;
+        *four = [a & 0xffff | b << 16, c & 0xffff | d << 16, 0, 0];
+    }
+    (is_wide == 0).then_some(of_16_bits)
+}
+
+/// See [`add_residual`](reference::add_residual).
+pub(super) fn add_residual(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    multiplier: &PerChannel,
+    residual: &mut [i16],
+    stride: usize,
+) {
+    let are_aligned = is_aligned(residual) && (cfg!(kernel_thumb2) || stride.is_multiple_of(2));
+    let is_usual = are_aligned && requantizer.bias.iter().all(|bias| bias.unsigned_abs() < 1 << 29);
+    let rows = whole_rows(requantizer, tile, channels, residual.len(), stride).filter(|_| is_usual);
+    let (Some(rows), Some(of_16_bits)) = (rows, multipliers_of_16_bits(multiplier)) else {
+        return reference::add_residual(tile, requantizer, channels, multiplier, residual, stride);
+    };
+    let parameters = in_turn([requantizer.multiplier, requantizer.bias, &of_16_bits]);
+    let parameters = parameters.as_flattened().as_flattened();
+    let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows };
+    let (first, out) = (tile.as_mut_ptr(), residual.as_mut_ptr());
+    // SAFETY: so many rows are there, and the residual's are aligned.
+    unsafe {
+        for_rows(function, first, parameters, (out.cast(), stride, 2), (requantizer, rows, 0), |row| {
+            let (sums, out) = row_of(first, out, row, stride);
+            reference::add_residual(sums, &requantizer.from_row(row), CHANNELS, multiplier, out, CHANNELS);
+        });
+    }
+}
+
 /// See [`requantize`](reference::requantize).
 pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     if requantizer.scales.is_none() || !is_safe(requantizer.bias) {
@@ -219,7 +309,7 @@ pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     let parameters = parameters.as_flattened().as_flattened();
     // SAFETY: so many rows are there.
     unsafe {
-        for_rows(requantize_rows, first, parameters, (first.cast(), CHANNELS, 4), (requantizer, rows, [0; 2]), |row| {
+        for_rows(requantize_rows, first, parameters, (first.cast(), CHANNELS, 4), (requantizer, rows, 0), |row| {
             let tile = core::slice::from_raw_parts_mut(first.add(row * CHANNELS), CHANNELS);
             requantize_row(tile, &requantizer.from_row(row));
         });

@@ -1,6 +1,6 @@
 //! What follows the sums of a linear layer: everything that works on tiles.
 
-use super::{Case, Difference, Outputs, Suite, Values, take};
+use super::{Case, Difference, Suite, Values, take};
 use crate::config::HiddenAct;
 use crate::format::layout::TILE_CHANNELS;
 use crate::kernels::PerChannel;
@@ -51,23 +51,23 @@ impl Suite<'_> {
         let mut rest = &mut *memory;
         let case = Case { rows, columns: TILE_CHANNELS, k: shift.into(), values };
         let elements = rows * TILE_CHANNELS;
-        let sums = &mut take::<i32>(&mut rest, elements + 1)[1..];
+        let sums = self.input::<i32>(&mut rest, elements);
         self.fill(values, sums, |value| value);
         let sums = &*sums;
-        let scales = &mut take::<i32>(&mut rest, rows + 1)[1..];
+        let scales = self.input::<i32>(&mut rest, rows);
         self.fill(Values::Magnitudes, scales, |value| value);
         if values == Values::Alternating {
             self.fill(Values::Min, scales, |value| value);
         }
         let scales = &*scales;
-        let mut tile = Outputs::take(&mut rest, elements);
+        let mut tile = self.outputs(&mut rest, elements);
         self.fill(values, tile.expected, |value| value);
         self.compare("scale_accumulators", case, &mut tile, |kernels, tile| {
             (kernels.scale_accumulators)(sums, scales, shift, tile);
             [0; 2]
         })?;
 
-        let shifts = &mut take::<u8>(&mut rest, rows + 1)[1..];
+        let shifts = self.input::<u8>(&mut rest, rows);
         for output_shift in [0, shift as i32, -1023, -40, -31, -1, 1, 30, 31, 32, 1023] {
             self.fill(Values::Random, shifts, |value| (value & 31) as u8);
             for channel_values in [values, Values::Magnitudes] {
@@ -132,7 +132,7 @@ impl Suite<'_> {
                 let cut = (self.next() as usize % 3) * usize::from(stride > channels);
                 let len = (rows.saturating_sub(1) * stride + channels * rows.min(1)).saturating_sub(cut);
                 let case = Case { columns: channels, ..case };
-                let mut residual = Outputs::<i16>::take(&mut rest, len);
+                let mut residual = self.outputs::<i16>(&mut rest, len);
                 for right in [0, 16, 22] {
                     // Any multipliers, those of int16, and small ones.
                     let multiplier = self.per_channel(case.values).map(|multiplier| multiplier >> right);

@@ -5,6 +5,7 @@
 //! beyond the output is found like a wrong one.
 
 use core::fmt;
+use core::ops::Range;
 
 use super::scalar::SCALAR;
 use super::{Kernels, PerChannel};
@@ -144,18 +145,17 @@ fn take<'m, T: bytemuck::Pod>(rest: &mut &'m mut [u8], count: usize) -> &'m mut 
     bytemuck::cast_slice_mut(&mut taken[..bytes])
 }
 
-/// Elements before and behind an output that must stay as they are; odd, so that no output is aligned.
-const MARGIN: usize = 3;
-
 /// An output, once for `scalar` and once for the table that is compared.
 struct Outputs<'m, T> {
     expected: &'m mut [T],
     found: &'m mut [T],
+    /// Elements before and behind it that must stay as they are.
+    margin: usize,
 }
 
-impl<'m, T: bytemuck::Pod> Outputs<'m, T> {
-    fn take(rest: &mut &'m mut [u8], len: usize) -> Self {
-        Self { expected: take(rest, len + 2 * MARGIN), found: take(rest, len + 2 * MARGIN) }
+impl<T> Outputs<'_, T> {
+    fn inner(&self) -> Range<usize> {
+        self.margin..self.expected.len() - self.margin
     }
 }
 
@@ -172,6 +172,18 @@ impl Suite<'_> {
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
         self.random
+    }
+
+    /// An output of so many elements; every other begins at a multiple of 4.
+    fn outputs<'m, T: bytemuck::Pod>(&mut self, rest: &mut &'m mut [u8], len: usize) -> Outputs<'m, T> {
+        let margin = 3 + (self.next() & 1) as usize;
+        Outputs { expected: take(rest, len + 2 * margin), found: take(rest, len + 2 * margin), margin }
+    }
+
+    /// An input of so many elements; every other begins at a multiple of 4.
+    fn input<'m, T: bytemuck::Pod>(&mut self, rest: &mut &'m mut [u8], len: usize) -> &'m mut [T] {
+        let skip = (self.next() & 1) as usize;
+        &mut take(rest, len + skip)[skip..]
     }
 
     /// The value at an index, in the high bits of an int32.
@@ -215,9 +227,9 @@ impl Suite<'_> {
         outputs: &mut Outputs<'_, T>,
         call: impl Fn(&Kernels, &mut [T]) -> [i64; 2],
     ) -> Result<(), Difference> {
-        let Outputs { expected, found } = outputs;
+        let inner = outputs.inner();
+        let Outputs { expected, found, .. } = outputs;
         found.copy_from_slice(expected);
-        let inner = MARGIN..expected.len() - MARGIN;
         let returned = call(&SCALAR, &mut expected[inner.clone()]);
         let returned_found = call(self.kernels, &mut found[inner]);
         let returns = returned.into_iter().zip(returned_found);

@@ -1,6 +1,6 @@
 //! Matrix products, row-major and packed.
 
-use super::{Case, Difference, Outputs, Suite, Values, lengths, take};
+use super::{Case, Difference, Suite, Values, lengths, take};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout, repack};
 use crate::kernels::MatmulShape;
 
@@ -61,7 +61,7 @@ impl Suite<'_> {
         self.fill(values, input, |value| (value >> 24) as i8);
         self.fill(values, weight, |value| ((value >> 24) as i8).max(-127));
         let (input, weight) = (&*input, &*weight);
-        let mut outputs = Outputs::take(&mut rest, m * shape.out_stride);
+        let mut outputs = self.outputs(&mut rest, m * shape.out_stride);
 
         self.fill(Values::Random, outputs.expected, |value| value);
         self.compare("matmul_i8", case, &mut outputs, |kernels, out| {
@@ -99,7 +99,7 @@ impl Suite<'_> {
         }
         let packed = &*packed;
         let tile_strides = [(shape.out_stride, TILE_CHANNELS), (TILE_CHANNELS + case.k as usize % 3, m * 20)];
-        let mut outputs = Outputs::take(&mut rest, tiles * (m + 1) * 20);
+        let mut outputs = self.outputs(&mut rest, tiles * (m + 1) * 20);
         // The whole reduction, and groups of inputs in the middle of it.
         let part = layout.part().max(4);
         let first = k / (2 * part) * part;

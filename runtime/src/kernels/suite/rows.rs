@@ -1,6 +1,6 @@
 //! Rows of values: quantised, made probabilities, averaged, normalised.
 
-use super::{Case, Difference, MARGIN, Outputs, Suite, Values, lengths, take};
+use super::{Case, Difference, Suite, Values, lengths, take};
 use crate::ops::average::Divisor;
 use crate::ops::layer_norm::{Normalizer, sums};
 use crate::ops::quantize::largest_i16;
@@ -14,9 +14,9 @@ impl Suite<'_> {
                 for short in [0, 1 + self.next() as usize % 9] {
                     let mut rest = &mut *memory;
                     let case = Case { rows: 1, columns: len, k: short as i64, values };
-                    let row = &mut take::<i16>(&mut rest, len + 1)[1..];
-                    let wide = &mut take::<i32>(&mut rest, len + 1)[1..];
-                    let mut out = Outputs::<i8>::take(&mut rest, len);
+                    let row = self.input::<i16>(&mut rest, len);
+                    let wide = self.input::<i32>(&mut rest, len);
+                    let mut out = self.outputs::<i8>(&mut rest, len);
                     self.fill_i16(values, row);
                     // Rows of small values have larger multipliers.
                     let right = self.next() % 17;
@@ -41,7 +41,7 @@ impl Suite<'_> {
     fn near_ties(&mut self, memory: &mut [u8]) -> Result<(), Difference> {
         let mut rest = memory;
         let case = Case { rows: 1, columns: 128, k: 0, values: Values::Random };
-        let mut out = Outputs::<i8>::take(&mut rest, 128);
+        let mut out = self.outputs::<i8>(&mut rest, 128);
         // 127 · v / 254, and both sides of where a multiplier has 16 bits.
         for largest in [254, 255, 256, 257, 508] {
             let row: [i16; 128] = core::array::from_fn(|i| [largest, 4 * i as i16 - 255][usize::from(i > 0)]);
@@ -89,9 +89,9 @@ impl Suite<'_> {
         for len in lengths {
             let mut rest = &mut *memory;
             let case = Case { rows: 1, columns: len, k: exponent.into(), values };
-            let scores = &mut take::<i32>(&mut rest, len + 1)[1..];
-            let keys = &mut take::<i32>(&mut rest, len + 1)[1..];
-            let mut out = Outputs::<u8>::take(&mut rest, len);
+            let scores = self.input::<i32>(&mut rest, len);
+            let keys = self.input::<i32>(&mut rest, len);
+            let mut out = self.outputs::<u8>(&mut rest, len);
             let head_dim = [1, 32, 64, 768][len % 4];
             // Sums of so many products of int8.
             let bits = (head_dim * 127 * 127_usize).ilog2();
@@ -118,9 +118,9 @@ impl Suite<'_> {
             for len in lengths() {
                 for short in [0, 1] {
                     let mut rest = &mut *memory;
-                    let weighted = &mut take::<i32>(&mut rest, len + 1)[1..];
-                    let scales = &mut take::<i32>(&mut rest, len + 1)[1..];
-                    let mut out = Outputs::<i16>::take(&mut rest, len);
+                    let weighted = self.input::<i32>(&mut rest, len);
+                    let scales = self.input::<i32>(&mut rest, len);
+                    let mut out = self.outputs::<i16>(&mut rest, len);
                     let ends = [0, 1, 255, 256, 255 * 4096, u32::MAX];
                     let sum = ends.get(len % 8).copied().unwrap_or(self.next() % (255 * 4096));
                     let case = Case { rows: 1, columns: len, k: sum.into(), values };
@@ -143,7 +143,7 @@ impl Suite<'_> {
         for values in Values::ALL {
             for len in lengths().chain([4096]) {
                 let mut rest = &mut *memory;
-                let mut row = Outputs::<i16>::take(&mut rest, len);
+                let mut row = self.outputs::<i16>(&mut rest, len);
                 self.fill_i16(values, row.expected);
                 let case = Case { rows: 1, columns: len, k: 0, values };
                 self.compare("layer_norm_sums", case, &mut row, |kernels, row| {
@@ -161,7 +161,7 @@ impl Suite<'_> {
                     }
                     parameters.iter_mut().for_each(|[gamma, beta]| (*gamma, *beta) = (*gamma >> right, *beta >> 4));
                     self.fill_i16(values, row.expected);
-                    let inner = &row.expected[MARGIN..][..len];
+                    let inner = &row.expected[row.inner()];
                     let width = len.max(1);
                     let mut normalizer = Normalizer::new(width, sums(inner), 1 << (self.next() % 56));
                     if short == 1 && len % 2 == 1 {
