@@ -58,7 +58,10 @@ impl<'w> Workspace<'w> {
 
     /// Bytes that a sequence needs in `passes` passes over the weights of the feed-forward blocks; 0 is taken as 1.
     pub const fn bytes_in_passes(config: &BertConfig, seq_len: usize, passes: usize) -> usize {
-        round_up(2 * seq_len * config.hidden_size as usize) + round_up(2 * seq_len) + arena_bytes(config, seq_len, passes) + ALIGNMENT
+        round_up(2 * seq_len * config.hidden_size as usize)
+            + round_up(2 * seq_len)
+            + arena_bytes(config, seq_len, passes)
+            + ALIGNMENT
     }
 
     /// The fewest passes for which `bytes` are enough; `None` if they never are.
@@ -218,7 +221,8 @@ pub(crate) const fn arena_bytes(config: &BertConfig, n: usize, passes: usize) ->
         + round_up(4 * tokens * groups(config))
         + round_up(tokens * groups(config) * GROUP_SIZE + tokens * GROUP_SIZE);
     // Masked LM for every token: int16 rows, the logits of a tile, and what layer norms keep. The pooler needs less.
-    let heads = Rows::bytes(n, h) + round_up(2 * n * h) + round_up(4 * n * TILE_CHANNELS) + round_up(8 * n) + round_up(2 * n);
+    let heads =
+        Rows::bytes(n, h) + round_up(2 * n * h) + round_up(4 * n * TILE_CHANNELS) + round_up(8 * n) + round_up(2 * n);
     // A layer norm keeps two numbers of each row.
     let norm = round_up(8 * n);
     max(max(attention, feed_forward), max(heads, norm))

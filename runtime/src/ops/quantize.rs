@@ -23,7 +23,13 @@ impl Reciprocal {
 
     /// For a row with this largest magnitude, 1 to 32768: 0 is taken as 1, and more as 32768.
     pub const fn new(largest: u32) -> Self {
-        let largest = if largest == 0 { 1 } else if largest > 1 << 15 { 1 << 15 } else { largest };
+        let largest = if largest == 0 {
+            1
+        } else if largest > 1 << 15 {
+            1 << 15
+        } else {
+            largest
+        };
         Self { multiplier: ((127 << 16) / largest) as i32 }
     }
 
