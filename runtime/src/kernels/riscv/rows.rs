@@ -5,15 +5,11 @@
 //! some hundreds; so do those that saturate. What is out of the ordinary for a whole row goes there as a whole.
 #![allow(unsafe_code)]
 
-use crate::kernels::PerChannel;
-use crate::kernels::registers::{self, Core, EXP2, GELU};
-use crate::ops::activation;
-use crate::ops::fixed_point::{rounding_shift_right, saturate_i16, scale_by_power_of_two};
-use crate::ops::layer_norm::{self, Normalizer};
-use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-use crate::ops::requantize::{self, Requantizer};
+use crate::kernels::registers::{self, Core, EXP2};
+use crate::ops::fixed_point::saturate_i16;
+use crate::ops::layer_norm::{self, Normalizer, SCALED_FRACTION_BITS};
+use crate::ops::quantize::{self, Reciprocal};
 use crate::ops::softmax::RowScale;
-use crate::ops::tables::GELU_DELTA;
 
 /// RISC-V with multiplication.
 pub(super) struct Rv32im;
@@ -31,26 +27,6 @@ impl Core for Rv32im {
     }
 }
 
-/// Something for each of eight elements: loops of eight are not unrolled by a compiler that is asked for small code.
-macro_rules! eight {
-    ($at:ident => $do:expr) => {
-        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7] $do)
-    };
-    (@ $at:ident [$($index:literal),*] $do:expr) => {
-        $({
-            let $at = $index;
-            $do;
-        })*
-    };
-}
-
-/// The same for each of sixteen, a row of a tile.
-macro_rules! sixteen {
-    ($at:ident => $do:expr) => {
-        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] $do)
-    };
-}
-
 /// `⌊a · b / 2³²⌋`.
 #[inline(always)]
 fn high(a: i32, b: i32) -> i32 {
@@ -63,148 +39,73 @@ fn high(a: i32, b: i32) -> i32 {
     high
 }
 
-/// The largest magnitude so far: few values in a row are larger than all before.
+/// See [`largest_i16`](quantize::largest_i16).
+pub(super) fn largest_i16(row: &[i16]) -> u32 {
+    let (eights, left) = row.as_chunks::<8>();
+    let mut ends = Ends::default();
+    for row in eights {
+        eight!(at => ends.see(row[at].into()));
+    }
+    quantize::largest_i16(left).max(ends.largest())
+}
+
+/// Between which a row lies so far: few of its values are beyond all before. Both have the same magnitude, but for 32768.
 #[derive(Clone, Copy, Default)]
-struct Largest {
-    magnitude: u32,
+struct Ends {
+    least: i32,
+    most: i32,
 }
 
-impl Largest {
-    /// Magnitudes are at most 2³⁰.
+impl Ends {
+    /// The value, saturated to int16.
     #[inline(always)]
-    fn see(&mut self, value: i32) {
-        if (value as u32).wrapping_add(self.magnitude) > 2 * self.magnitude {
-            self.magnitude = magnitude(value);
-        }
+    fn see(&mut self, value: i32) -> i16 {
+        if value > self.most || value < self.least { self.widen(value) } else { value as i16 }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn widen(&mut self, value: i32) -> i16 {
+        let value = value.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        self.least = self.least.min(-i32::from(value.unsigned_abs()));
+        self.most = i32::from(i16::MAX).min(-self.least);
+        value
+    }
+
+    fn largest(self) -> u32 {
+        self.least.unsigned_abs()
     }
 }
 
-#[cold]
-#[inline(never)]
-fn magnitude(value: i32) -> u32 {
-    value.unsigned_abs()
-}
-
-/// `⌊value / 2^shift⌋`, for a value that is known to be `upper` or one less; `shift` is 1 to 31. None where that makes a difference.
-#[inline(always)]
-fn shift_either(upper: i32, shift: u32) -> Option<i32> {
-    if upper << (32 - shift) == 0 { None } else { Some(upper >> shift) }
-}
-
-/// Calls `each` with every row of a tile and what belongs to it in `out`, and `others` with what is left, where there are no sixteen elements.
-#[inline(always)]
-fn for_rows<'a>(
-    mut tile: &'a [i32],
-    channels: usize,
-    mut out: &'a mut [i16],
-    stride: usize,
-    each: impl Fn(&[i32; 16], &mut [i16; 16]),
-    others: impl Fn(&[i32; 16], &mut [i16]),
-) {
-    let has_all = channels >= 16 && stride >= 16;
-    while let Some((values, behind)) = tile.split_first_chunk() {
-        match out.first_chunk_mut() {
-            Some(row) if has_all => each(values, row),
-            _ => others(values, out.get_mut(..channels.min(out.len())).unwrap_or_default()),
-        }
-        tile = behind;
-        out = core::mem::take(&mut out).get_mut(stride.max(1)..).unwrap_or_default();
+/// See [`quantize_i16`](quantize::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32 {
+    let (eights, left) = row.as_chunks::<8>();
+    if row.len() != out.len() || !left.is_empty() || largest == 0 {
+        return quantize::quantize_i16(row, largest, out);
     }
-}
-
-/// Whether no bias overflows with a product, which is at most 2³⁰ in magnitude.
-fn is_small(bias: &PerChannel) -> bool {
-    bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30)
-}
-
-/// Within ±32767.
-#[inline(always)]
-fn fits_i16(value: i32) -> bool {
-    value.wrapping_add(32767) as u32 <= 65534
-}
-
-/// See [`requantize`](requantize::requantize).
-pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
-    let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
-    let (is_small, rows) = (is_small(bias), requantizer.rows(tile));
-    for (row, (tile, &shift)) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts).enumerate().take(rows) {
-        match (scales.and_then(|scales| scales.get(row)), i32::from(shift) - output_shift) {
-            (Some(&scale), right @ 0..=29) if is_small => {
-                let half = (1 << right) >> 1;
-                sixteen!(at => {
-                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
-                    let product = Rv32im::multiply_high(sum, multiplier[at]);
-                    tile[at] = ((product + half) >> right) + bias[at]
-                });
-            }
-            (Some(&scale), left @ -15..=-1) if is_small => {
-                let left = left.unsigned_abs();
-                let limit = (1 << 30) >> left;
-                sixteen!(at => {
-                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
-                    let product = Rv32im::multiply_high(sum, multiplier[at]);
-                    // Small enough for the shift, and for the bias behind it.
-                    let is_usual = product.wrapping_add(limit) as u32 <= 2 * limit as u32;
-                    tile[at] =
-                        if is_usual { (product << left) + bias[at] } else { shift_left_one(product, left, bias[at]) }
-                });
-            }
-            _ => registers::requantize::<Rv32im>(tile, &requantizer.from_row(row)),
-        }
+    let reciprocal = Reciprocal::new(largest);
+    for (out, row) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+        eight!(at => out[at] = reciprocal.quantize(row[at]));
     }
+    reciprocal.magnitude()
 }
 
-#[cold]
-#[inline(never)]
-fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
-    scale_by_power_of_two(value, -(left as i32)).saturating_add(bias)
-}
-
-/// See [`activate_tile`](activation::activate_tile).
-pub(super) fn activate_tile(
-    delta: Option<&[i16; 257]>,
-    tile: &mut [i32],
-    requantizer: &Requantizer<'_>,
-    channels: usize,
-    multiplier: &PerChannel,
-    out: &mut [i16],
-    stride: usize,
-) {
-    /// −8, where the table of GELU begins, with the fraction bits of an input.
-    const LEAST: i32 = -8 << activation::ACTIVATION_INPUT_FRACTION_BITS;
-    // Up to which input, at least, the product with the multiplier stays inside of int16: 7 · 2¹². That of a negative one does anyway if the
-    // multiplier is below 2²⁵, GELU being above −0.17.
-    let largest = multiplier.iter().fold(1, |largest: u32, multiplier| largest.max(multiplier.unsigned_abs()));
-    let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
-    let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
-    if most == 0 || delta.is_none_or(|delta| !core::ptr::eq(delta, &GELU_DELTA)) {
-        return activation::activate_tile(delta, tile, requantizer, channels, multiplier, out, stride);
-    }
-    requantize(tile, requantizer);
-    let tile = tile.get(..16 * requantizer.rows(tile)).unwrap_or_default();
-    let each = |values: &[i32; 16], out: &mut [i16; 16]| {
-        sixteen!(at => {
-            let input = values[at].wrapping_sub(LEAST) as u32;
-            out[at] = match GELU.get(input as usize >> 7) {
-                Some([offset, slope]) if input < inputs => {
-                    let activated = offset.wrapping_add(slope.wrapping_mul(values[at])) & !255;
-                    Rv32im::multiply_high(activated, multiplier[at]) as i16
-                }
-                _ => activate_one(values[at], multiplier[at]),
-            }
+/// See [`normalize`](layer_norm::normalize).
+pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32 {
+    let Normalizer { inverse, offset } = *normalizer;
+    let whole = row.len().min(parameters.len()) & !7;
+    let mut ends = Ends::default();
+    for (row, parameters) in row.as_chunks_mut::<8>().0.iter_mut().zip(parameters.as_chunks::<8>().0) {
+        eight!(at => {
+            let [gamma, beta] = parameters[at];
+            let normalized = high(i32::from(row[at]) << 16, inverse).wrapping_add(offset);
+            row[at] = ends.see(normalized.wrapping_mul(gamma).wrapping_add(beta) >> SCALED_FRACTION_BITS);
         });
-    };
-    let others = |values: &[i32; 16], out: &mut [i16]| {
-        let channels = out.iter_mut().zip(values).zip(multiplier);
-        channels.for_each(|((out, &value), &multiplier)| *out = activate_one(value, multiplier));
-    };
-    for_rows(tile, channels, out, stride, each, others);
-}
-
-#[cold]
-#[inline(never)]
-fn activate_one(x: i32, multiplier: i32) -> i16 {
-    saturate_i16(Rv32im::multiply_high(registers::gelu(x), multiplier))
+    }
+    match (row.get_mut(whole..), parameters.get(whole..)) {
+        (Some(row), Some(parameters)) => ends.largest().max(layer_norm::normalize(row, parameters, normalizer)),
+        _ => ends.largest(),
+    }
 }
 
 /// See [`softmax_row`](crate::ops::softmax::softmax_row).

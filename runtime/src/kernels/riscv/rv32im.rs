@@ -19,15 +19,20 @@ use super::loops::{
     pack_i8, row_i8, row_u8,
 };
 use super::rows::{self, Rv32im};
+use super::tiles;
 use crate::kernels::registers::table;
 use crate::kernels::{Kernels, MatmulShape};
 
 /// Runs where the compiler was told of multiplication.
 pub(super) static RV32IM: Kernels = Kernels {
-    requantize: rows::requantize,
-    activate_tile: rows::activate_tile,
+    requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
+    activate_tile: tiles::activate_tile,
+    largest_i16: rows::largest_i16,
+    quantize_i16: rows::quantize_i16,
     softmax_row: rows::softmax_row,
     layer_norm_sums: rows::layer_norm_sums,
+    layer_norm: rows::layer_norm,
     ..table!("rv32im", Rv32im, matmul_i8, matmul_u8_i8)
 };
 
