@@ -155,7 +155,14 @@ impl Bench<'_> {
                 } else {
                     linear.tile(kernels, &input, tile, memory, |outputs| {
                         let Outputs { tile, requantizer, row, channel, .. } = outputs;
-                        (kernels.add_residual)(tile, &requantizer, TILE, &[1000; TILE], &mut residual[row * n + channel..], n);
+                        (kernels.add_residual)(
+                            tile,
+                            &requantizer,
+                            TILE,
+                            &[1000; TILE],
+                            &mut residual[row * n + channel..],
+                            n,
+                        );
                     })
                 };
                 unread = done.err().or(unread);
@@ -289,7 +296,8 @@ impl Bench<'_> {
         let units = BLOCK_ROWS * H;
         let requantizer = requantizer(sums.scales, sums.shifts, &sums.bias, &sums.multiplier);
         // As many bits more as a sum with the residual has.
-        let requantizer = Requantizer { output_shift: requantizer.output_shift + SUM_FRACTION_BITS as i32, ..requantizer };
+        let requantizer =
+            Requantizer { output_shift: requantizer.output_shift + SUM_FRACTION_BITS as i32, ..requantizer };
         let mut multiplier = [0; TILE];
         self.fill(&mut multiplier, |bench| 1 << 9 | bench.value(9).abs());
         let addition = self.measure("requantize + add residual", units, |kernels| {

@@ -4,11 +4,11 @@
 macro_rules! assembly {
     (
         $(#[$attribute:meta])*
-        fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
+        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
     ) => {
         $(#[$attribute])*
         #[unsafe(naked)]
-        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
+        $visibility unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             // The assembler of naked functions does not hear of the target's features.
             core::arch::naked_asm!(".option push", ".option arch, +m", $($line,)* ".option pop")
         }

@@ -1,8 +1,8 @@
-//! Rows of values for cores whose high half of a product is rounded down, and costs three more instructions to be rounded to nearest.
+//! Rows of values: made probabilities, summed up, normalised, quantised. What does not fit the sixteen elements of a loop goes to the reference.
 //!
-//! Where such a product is shifted right afterwards, the rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and
-//! only where the larger one is a multiple of the power of two do they give different results. Those elements go to the reference, one in
-//! some hundreds; so do those that saturate. What is out of the ordinary for a whole row goes there as a whole.
+//! A high half of a product is rounded down, and costs three more instructions to be rounded to nearest. Where it is shifted right afterwards, the
+//! rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and only where the larger one is a multiple of the power
+//! of two do they give different results. Those elements go to the reference, one in some hundreds.
 #![allow(unsafe_code)]
 
 use crate::kernels::registers::{self, Core, EXP2};
@@ -39,7 +39,7 @@ fn high(a: i32, b: i32) -> i32 {
     high
 }
 
-/// Between which a row lies so far: few of its values are beyond all before.
+/// Between which a row lies so far: few of its values are beyond.
 #[derive(Clone, Copy)]
 struct Ends {
     least: i32,
@@ -47,7 +47,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// Of a value and of those before: as large a value of either sign.
+    /// A value among them; the other end is one step nearer to 0, which leaves it in int16.
     #[cold]
     #[inline(never)]
     fn widened(self, value: i32) -> Self {
@@ -213,7 +213,7 @@ assembly! {
     ///
     /// The row, not empty, has a multiple of 16 elements, which lie in words, and there are as many pairs of parameters.
     fn normalize(row: *mut i16, parameters: *const [i32; 2], end: *const i16, inverse: i32, offset: i32) -> i32 {
-        // t1 = x · 2¹⁶. What is beyond a5 and a6 is saturated, and they change: few values of a row are larger than all before.
+        // t1 is x · 2¹⁶. Few results are beyond a6 and a5, see `Ends`, which may have to be saturated.
         ".macro channel at
         mulh t1, t1, a3
         lw t2, 8*\\at(a1)

@@ -28,14 +28,14 @@ struct Rows {
     /// Multipliers of the output, or of what is there already.
     of_output: *const PerChannel,
     table: *const [i32; 2],
-    /// Up to which input, plus 8, the table is used.
+    /// Up to which input, 8 added, the table is used.
     inputs: u32,
 }
 
 /// Makes values of some rows of a tile, `count` of them; returns how many are left.
 type Loop = unsafe extern "C" fn(tile: *mut i32, out: *mut i16, rows: &Rows, count: usize) -> usize;
 
-/// The value of the sum of channel `at` in t0. What [`begin_scaled`] leaves leads to 2²⁹ at most in magnitude, before the bias.
+/// The value of the sum of channel `at` in t0: at most 2²⁹ in magnitude, before the bias.
 macro_rules! scaled_value {
     () => {
         ".macro value at
@@ -73,7 +73,7 @@ macro_rules! begin_scaled {
     };
 }
 
-/// The value of a sum that has been scaled: 2²⁹ at most in magnitude, too, before the bias. No multiplier is negative.
+/// The value of what stands there: at most 2²⁹ in magnitude, too, before the bias. No multiplier is negative.
 macro_rules! value {
     () => {
         ".macro value at
@@ -91,7 +91,7 @@ macro_rules! value {
     };
 }
 
-/// Begins a row of them: its shift, 1 at least, in t4, and half of a step in t3.
+/// Begins a row of such: its shift, 1 at least, in t4, and half of a step in t3.
 macro_rules! begin {
     () => {
         "lbu t4, 0(a6)
@@ -105,20 +105,26 @@ macro_rules! begin {
     };
 }
 
-/// What `$sink` makes of the values of a row, with constants in s2 and s3; where it leads to `3` and a channel's number, that is `$rarely`.
+/// What `$sink` makes of the values of a row, with constants in s2 and s3; where it leads to `3` and a channel's number, that is `$rarely`, which may
+/// call `$function`.
 macro_rules! rows {
-    ($name:ident, $begin:ident, $value:ident, [$($constant:literal),*], [$($sink:literal),*], [$($rarely:literal),*]) => {
+    (
+        $name:ident, $begin:ident, $value:ident,
+        [$($constant:literal),*], [$($sink:literal),*], [$($rarely:literal),*], [$($function:literal),*]
+    ) => {
         assembly! {
             /// # Safety
             ///
             /// So many rows of 16 of the tile and of the output are there, and all that [`Rows`] tells of.
             fn $name(tile: *mut i32, out: *mut i16, rows: &Rows, count: usize) -> usize {
                 $value!(),
-                "addi sp, sp, -16",
+                "addi sp, sp, -32",
                 "sw s0, 0(sp)",
                 "sw s1, 4(sp)",
                 "sw s2, 8(sp)",
                 "sw s3, 12(sp)",
+                "sw s4, 16(sp)",
+                "sw s5, 20(sp)",
                 "mv a7, a3",
                 "lw a5, 0(a2)",
                 "lw a6, 4(a2)",
@@ -146,18 +152,21 @@ macro_rules! rows {
                 "lw s1, 4(sp)",
                 "lw s2, 8(sp)",
                 "lw s3, 12(sp)",
-                "addi sp, sp, 16",
+                "lw s4, 16(sp)",
+                "lw s5, 20(sp)",
+                "addi sp, sp, 32",
                 "ret",
                 ".irp at, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
                 $($rarely,)*
                 ".endr",
+                $($function,)*
                 ".purgem value",
             }
         }
     };
 }
 
-rows!(requantize_rows, begin_scaled, scaled_value, [], ["sw t0, 4*\\at(a0)"], []);
+rows!(requantize_rows, begin_scaled, scaled_value, [], ["sw t0, 4*\\at(a0)"], [], []);
 
 /// Adds values to the residual stream.
 macro_rules! add_rows {
@@ -178,7 +187,8 @@ macro_rules! add_rows {
                 "4\\at:",
                 "sh t0, 2*\\at(a1)"
             ],
-            ["3\\at:", "srai t0, t0, 31", "xor t0, t0, s2", "j 4\\at\\()b"]
+            ["3\\at:", "srai t0, t0, 31", "xor t0, t0, s2", "j 4\\at\\()b"],
+            []
         );
     };
 }
@@ -187,14 +197,14 @@ const _: () = assert!(SUM_FRACTION_BITS == 10);
 add_rows!(add_scaled_rows, begin_scaled, scaled_value);
 add_rows!(add_rows, begin, value);
 
-// Biases are 8 too large.
+// Biases are 8 too large. Rarely, an input is outside of the table, or the product may be outside of int16.
 rows!(
     activate_rows,
     begin_scaled,
     scaled_value,
     ["lw s2, 32(a2)", "lw s3, 36(a2)"],
     [
-        "bgeu t0, s3, 2f",
+        "bgeu t0, s3, 3\\at\\()f",
         "srli t1, t0, 4",
         "andi t1, t1, -8",
         "add t1, t1, s2",
@@ -207,10 +217,56 @@ rows!(
         "mulh t0, t0, t2",
         "addi t0, t0, 1",
         "srai t0, t0, 1",
+        "4\\at:",
         "sh t0, 2*\\at(a1)"
     ],
-    []
+    ["3\\at:", "lw t1, 4*\\at(a4)", "jal t2, 5f", "j 4\\at\\()b"],
+    [
+        "5:",
+        "bgez t0, 6f",
+        "li t0, 0",
+        "jr t2",
+        "6:",
+        "srli s4, t0, 16",
+        "bnez s4, 7f",
+        "srli s4, t0, 4",
+        "andi s4, s4, -8",
+        "add s4, s4, s2",
+        "lw s5, 4(s4)",
+        "lw s4, 0(s4)",
+        "mul t0, t0, s5",
+        "add t0, t0, s4",
+        "andi t0, t0, -512",
+        "srai t0, t0, 1",
+        "j 8f",
+        // As it is, up to 128.
+        "7:",
+        "lui s5, 8",
+        "lui s4, 0x80",
+        "sub t0, t0, s5",
+        "addi s4, s4, -1",
+        "blt t0, s4, 6f",
+        "mv t0, s4",
+        "6:",
+        "slli t0, t0, 12",
+        "8:",
+        "mul s4, t0, t1",
+        "mulh t0, t0, t1",
+        "srli s4, s4, 31",
+        "add t0, t0, s4",
+        "lui s4, 8",
+        "addi s4, s4, -1",
+        "blt t0, s4, 6f",
+        "mv t0, s4",
+        "6:",
+        "neg s4, s4",
+        "bgt t0, s4, 6f",
+        "mv t0, s4",
+        "6:",
+        "jr t2"
+    ]
 );
+const _: () = assert!(activation::INPUT_LIMIT == (1 << 19) - 1 && LEAST == -1 << 15);
 
 /// Whether all are within `±2^bits`.
 #[inline(always)]
@@ -220,7 +276,7 @@ fn are_within(channels: &PerChannel, bits: u32) -> bool {
     all < 2 << bits
 }
 
-/// What no bias may reach, in bits, so that it does not overflow with a value.
+/// No bias is larger, in bits: so it does not overflow with a value of 2²⁹, nor with the product of a residual, which is 2³⁰ at most.
 const BIAS_BITS: u32 = 28;
 
 impl Rows {
@@ -339,7 +395,6 @@ pub(super) fn add_residual(
     stride: usize,
 ) {
     let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows };
-    // A value of 2²⁹, a bias, and a product of 2³⁰ do not overflow.
     let is_usual = are_within(requantizer.bias, BIAS_BITS)
         && are_within(multiplier, 15)
         && (requantizer.scales.is_some() || requantizer.multiplier.iter().all(|&multiplier| multiplier >= 0));
