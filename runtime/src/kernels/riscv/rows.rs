@@ -1,19 +1,15 @@
-//! Rows of values for cores whose high half of a product is rounded down, and costs three more instructions to be rounded to nearest.
+//! Rows of values: made probabilities, summed up, normalised, quantised. What does not fit the sixteen elements of a loop goes to the reference.
 //!
-//! Where such a product is shifted right afterwards, the rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and
-//! only where the larger one is a multiple of the power of two do they give different results. Those elements go to the reference, one in
-//! some hundreds; so do those that saturate. What is out of the ordinary for a whole row goes there as a whole.
+//! A high half of a product is rounded down, and costs three more instructions to be rounded to nearest. Where it is shifted right afterwards, the
+//! rounding rarely shows: the sum that is shifted is known to be one of two neighbours, and only where the larger one is a multiple of the power
+//! of two do they give different results. Those elements go to the reference, one in some hundreds.
 #![allow(unsafe_code)]
 
-use crate::kernels::PerChannel;
-use crate::kernels::registers::{self, Core, EXP2, GELU};
-use crate::ops::activation;
-use crate::ops::fixed_point::{rounding_shift_right, saturate_i16, scale_by_power_of_two};
+use crate::kernels::registers::{self, Core, EXP2};
+use crate::ops::fixed_point::saturate_i16;
 use crate::ops::layer_norm::{self, Normalizer};
-use crate::ops::quantize::{self, ROW_SHIFT, Steps};
-use crate::ops::requantize::{self, Requantizer};
+use crate::ops::quantize::{self, Reciprocal};
 use crate::ops::softmax::RowScale;
-use crate::ops::tables::GELU_DELTA;
 
 /// RISC-V with multiplication.
 pub(super) struct Rv32im;
@@ -31,26 +27,6 @@ impl Core for Rv32im {
     }
 }
 
-/// Something for each of eight elements: loops of eight are not unrolled by a compiler that is asked for small code.
-macro_rules! eight {
-    ($at:ident => $do:expr) => {
-        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7] $do)
-    };
-    (@ $at:ident [$($index:literal),*] $do:expr) => {
-        $({
-            let $at = $index;
-            $do;
-        })*
-    };
-}
-
-/// The same for each of sixteen, a row of a tile.
-macro_rules! sixteen {
-    ($at:ident => $do:expr) => {
-        eight!(@ $at [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] $do)
-    };
-}
-
 /// `⌊a · b / 2³²⌋`.
 #[inline(always)]
 fn high(a: i32, b: i32) -> i32 {
@@ -63,148 +39,49 @@ fn high(a: i32, b: i32) -> i32 {
     high
 }
 
-/// The largest magnitude so far: few values in a row are larger than all before.
-#[derive(Clone, Copy, Default)]
-struct Largest {
-    magnitude: u32,
+/// Between which a row lies so far: few of its values are beyond.
+#[derive(Clone, Copy)]
+struct Ends {
+    least: i32,
+    most: i32,
 }
 
-impl Largest {
-    /// Magnitudes are at most 2³⁰.
-    #[inline(always)]
-    fn see(&mut self, value: i32) {
-        if (value as u32).wrapping_add(self.magnitude) > 2 * self.magnitude {
-            self.magnitude = magnitude(value);
-        }
+impl Ends {
+    /// A value among them; the other end is one step nearer to 0, which leaves it in int16.
+    #[cold]
+    #[inline(never)]
+    fn widened(self, value: i32) -> Self {
+        let least = self.least.min(-value.saturating_abs());
+        Self { least, most: !least }
     }
 }
 
-#[cold]
-#[inline(never)]
-fn magnitude(value: i32) -> u32 {
-    value.unsigned_abs()
-}
-
-/// `⌊value / 2^shift⌋`, for a value that is known to be `upper` or one less; `shift` is 1 to 31. None where that makes a difference.
-#[inline(always)]
-fn shift_either(upper: i32, shift: u32) -> Option<i32> {
-    if upper << (32 - shift) == 0 { None } else { Some(upper >> shift) }
-}
-
-/// Calls `each` with every row of a tile and what belongs to it in `out`, and `others` with what is left, where there are no sixteen elements.
-#[inline(always)]
-fn for_rows<'a>(
-    mut tile: &'a [i32],
-    channels: usize,
-    mut out: &'a mut [i16],
-    stride: usize,
-    each: impl Fn(&[i32; 16], &mut [i16; 16]),
-    others: impl Fn(&[i32; 16], &mut [i16]),
-) {
-    let has_all = channels >= 16 && stride >= 16;
-    while let Some((values, behind)) = tile.split_first_chunk() {
-        match out.first_chunk_mut() {
-            Some(row) if has_all => each(values, row),
-            _ => others(values, out.get_mut(..channels.min(out.len())).unwrap_or_default()),
-        }
-        tile = behind;
-        out = core::mem::take(&mut out).get_mut(stride.max(1)..).unwrap_or_default();
-    }
-}
-
-/// Whether no bias overflows with a product, which is at most 2³⁰ in magnitude.
-fn is_small(bias: &PerChannel) -> bool {
-    bias.iter().all(|bias| bias.unsigned_abs() < 1 << 30)
-}
-
-/// Within ±32767.
-#[inline(always)]
-fn fits_i16(value: i32) -> bool {
-    value.wrapping_add(32767) as u32 <= 65534
-}
-
-/// See [`requantize`](requantize::requantize).
-pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
-    let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
-    let (is_small, rows) = (is_small(bias), requantizer.rows(tile));
-    for (row, (tile, &shift)) in tile.as_chunks_mut::<16>().0.iter_mut().zip(shifts).enumerate().take(rows) {
-        match (scales.and_then(|scales| scales.get(row)), i32::from(shift) - output_shift) {
-            (Some(&scale), right @ 0..=29) if is_small => {
-                let half = (1 << right) >> 1;
-                sixteen!(at => {
-                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
-                    let product = Rv32im::multiply_high(sum, multiplier[at]);
-                    tile[at] = ((product + half) >> right) + bias[at]
-                });
-            }
-            (Some(&scale), left @ -15..=-1) if is_small => {
-                let left = left.unsigned_abs();
-                let limit = (1 << 30) >> left;
-                sixteen!(at => {
-                    let sum = Rv32im::multiply_high(tile[at].wrapping_shl(accumulator_shift), scale);
-                    let product = Rv32im::multiply_high(sum, multiplier[at]);
-                    // Small enough for the shift, and for the bias behind it.
-                    let is_usual = product.wrapping_add(limit) as u32 <= 2 * limit as u32;
-                    tile[at] =
-                        if is_usual { (product << left) + bias[at] } else { shift_left_one(product, left, bias[at]) }
-                });
-            }
-            _ => registers::requantize::<Rv32im>(tile, &requantizer.from_row(row)),
-        }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn shift_left_one(value: i32, left: u32, bias: i32) -> i32 {
-    scale_by_power_of_two(value, -(left as i32)).saturating_add(bias)
-}
-
-/// See [`activate_tile`](activation::activate_tile).
-pub(super) fn activate_tile(
-    delta: Option<&[i16; 257]>,
-    tile: &mut [i32],
-    requantizer: &Requantizer<'_>,
-    channels: usize,
-    multiplier: &PerChannel,
-    out: &mut [i16],
-    stride: usize,
-) {
-    /// −8, where the table of GELU begins, with the fraction bits of an input.
-    const LEAST: i32 = -8 << activation::ACTIVATION_INPUT_FRACTION_BITS;
-    // Up to which input, at least, the product with the multiplier stays inside of int16: 7 · 2¹². That of a negative one does anyway if the
-    // multiplier is below 2²⁵, GELU being above −0.17.
-    let largest = multiplier.iter().fold(1, |largest: u32, multiplier| largest.max(multiplier.unsigned_abs()));
-    let most = if largest < 1 << 25 { 7 * (u32::MAX / largest) } else { 0 };
-    let inputs = most.min(LEAST.unsigned_abs()) + LEAST.unsigned_abs();
-    if most == 0 || delta.is_none_or(|delta| !core::ptr::eq(delta, &GELU_DELTA)) {
-        return activation::activate_tile(delta, tile, requantizer, channels, multiplier, out, stride);
-    }
-    requantize(tile, requantizer);
-    let tile = tile.get(..16 * requantizer.rows(tile)).unwrap_or_default();
-    let each = |values: &[i32; 16], out: &mut [i16; 16]| {
+/// See [`largest_i16`](quantize::largest_i16).
+pub(super) fn largest_i16(row: &[i16]) -> u32 {
+    let (sixteens, left) = row.as_chunks::<16>();
+    let mut ends = Ends { least: 0, most: 0 };
+    for row in sixteens {
         sixteen!(at => {
-            let input = values[at].wrapping_sub(LEAST) as u32;
-            out[at] = match GELU.get(input as usize >> 7) {
-                Some([offset, slope]) if input < inputs => {
-                    let activated = offset.wrapping_add(slope.wrapping_mul(values[at])) & !255;
-                    Rv32im::multiply_high(activated, multiplier[at]) as i16
-                }
-                _ => activate_one(values[at], multiplier[at]),
+            let value = row[at].into();
+            if value > ends.most || value < ends.least {
+                ends = ends.widened(value);
             }
         });
-    };
-    let others = |values: &[i32; 16], out: &mut [i16]| {
-        let channels = out.iter_mut().zip(values).zip(multiplier);
-        channels.for_each(|((out, &value), &multiplier)| *out = activate_one(value, multiplier));
-    };
-    for_rows(tile, channels, out, stride, each, others);
+    }
+    quantize::largest_i16(left).max(ends.least.unsigned_abs())
 }
 
-#[cold]
-#[inline(never)]
-fn activate_one(x: i32, multiplier: i32) -> i16 {
-    saturate_i16(Rv32im::multiply_high(registers::gelu(x), multiplier))
+/// See [`quantize_i16`](quantize::quantize_i16).
+pub(super) fn quantize_i16(row: &[i16], largest: u32, out: &mut [i8]) -> i32 {
+    let (sixteens, left) = row.as_chunks::<16>();
+    if row.len() != out.len() || !left.is_empty() || largest == 0 {
+        return quantize::quantize_i16(row, largest, out);
+    }
+    let reciprocal = Reciprocal::new(largest);
+    for (out, row) in out.as_chunks_mut::<16>().0.iter_mut().zip(sixteens) {
+        sixteen!(at => out[at] = reciprocal.quantize(row[at]));
+    }
+    reciprocal.magnitude()
 }
 
 /// See [`softmax_row`](crate::ops::softmax::softmax_row).
@@ -267,16 +144,156 @@ fn probability(scale: RowScale, largest: i32, score: i32, key: i32) -> u32 {
     scale.probability(largest - scale.score(score, key)).into()
 }
 
+assembly! {
+    /// Sum of some elements, and of their squares.
+    ///
+    /// # Safety
+    ///
+    /// The row, not empty, has a multiple of 16 elements.
+    fn sum_and_squares(row: *const i16, end: *const i16, squares: &mut i64) -> i32 {
+        "li a3, 0",
+        "li a4, 0",
+        "li a5, 0",
+        "1:",
+        // Three squares fit 32 bits; with those before, they seldom do not.
+        ".irp at, 0, 3, 6, 9, 12",
+        "lh t0, 2*\\at(a0)",
+        "lh t1, 2*\\at+2(a0)",
+        "lh t2, 2*\\at+4(a0)",
+        "add a3, a3, t0",
+        "mul t0, t0, t0",
+        "add a3, a3, t1",
+        "mul t1, t1, t1",
+        "add a3, a3, t2",
+        "mul t2, t2, t2",
+        "add t0, t0, t1",
+        "add t0, t0, t2",
+        "add a4, a4, t0",
+        "bltu a4, t0, 3\\at\\()f",
+        "4\\at:",
+        ".endr",
+        "lh t0, 30(a0)",
+        "addi a0, a0, 32",
+        "add a3, a3, t0",
+        "mul t0, t0, t0",
+        "add a4, a4, t0",
+        "bltu a4, t0, 315f",
+        "415:",
+        "bne a0, a1, 1b",
+        "sw a4, 0(a2)",
+        "sw a5, 4(a2)",
+        "mv a0, a3",
+        "ret",
+        ".irp at, 0, 3, 6, 9, 12, 15",
+        "3\\at:",
+        "addi a5, a5, 1",
+        "j 4\\at\\()b",
+        ".endr",
+    }
+}
+
 /// See [`sums`](layer_norm::sums).
 pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
-    let (eights, left) = row.as_chunks::<8>();
+    let (sixteens, left) = row.as_chunks::<16>();
     let (mut sum, mut squares) = layer_norm::sums(left);
-    for row in eights {
-        eight!(at => sum += i32::from(row[at]));
-        let square = |at: usize| (i32::from(row[at]) * i32::from(row[at])) as u32;
-        // Two squares fit 32 bits.
-        squares += i64::from(square(0) + square(1)) + i64::from(square(2) + square(3));
-        squares += i64::from(square(4) + square(5)) + i64::from(square(6) + square(7));
+    if !sixteens.is_empty() {
+        let mut of_sixteens = 0;
+        let row = sixteens.as_flattened().as_ptr_range();
+        // SAFETY: the row is as long as that, and not empty.
+        sum += unsafe { sum_and_squares(row.start, row.end, &mut of_sixteens) };
+        squares += of_sixteens;
     }
     (sum, squares)
+}
+
+assembly! {
+    /// Normalises elements; returns the largest magnitude, negative.
+    ///
+    /// # Safety
+    ///
+    /// The row, not empty, has a multiple of 16 elements, which lie in words, and there are as many pairs of parameters.
+    fn normalize(row: *mut i16, parameters: *const [i32; 2], end: *const i16, inverse: i32, offset: i32) -> i32 {
+        // t1 is x · 2¹⁶. Few results are beyond a6 and a5, see `Ends`, which may have to be saturated.
+        ".macro channel at
+        mulh t1, t1, a3
+        lw t2, 8*\\at(a1)
+        add t1, t1, a4
+        lw t3, 8*\\at+4(a1)
+        mul t1, t1, t2
+        add t1, t1, t3
+        srai t1, t1, 15
+        bgt t1, a5, 3\\at\\()f
+        blt t1, a6, 3\\at\\()f
+        4\\at:
+        sh t1, 2*\\at(a0)
+        .endm
+        .macro channels at, next
+        lw t0, 2*\\at(a0)
+        slli t1, t0, 16
+        channel \\at
+        and t1, t0, a7
+        channel \\next
+        .endm",
+        "li a5, 0",
+        "li a6, 0",
+        "lui a7, 0xffff0",
+        "1:",
+        "channels 0, 1",
+        "channels 2, 3",
+        "channels 4, 5",
+        "channels 6, 7",
+        "channels 8, 9",
+        "channels 10, 11",
+        "channels 12, 13",
+        "channels 14, 15",
+        "addi a0, a0, 32",
+        "addi a1, a1, 128",
+        "bne a0, a2, 1b",
+        "mv a0, a6",
+        "ret",
+        ".irp at, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+        "3\\at:",
+        "jal t2, 2f",
+        "j 4\\at\\()b",
+        ".endr",
+        "2:",
+        "lui t3, 0xffff8",
+        "bge t1, t3, 5f",
+        "mv t1, t3",
+        "5:",
+        "not t3, t3",
+        "ble t1, t3, 6f",
+        "mv t1, t3",
+        "6:",
+        // Less its magnitude.
+        "srai t3, t1, 31",
+        "xor t4, t1, t3",
+        "sub t3, t3, t4",
+        "bge t3, a6, 7f",
+        "mv a6, t3",
+        "not a5, t3",
+        "7:",
+        "jr t2",
+        ".purgem channel",
+        ".purgem channels",
+    }
+}
+const _: () = assert!(layer_norm::SCALED_FRACTION_BITS == 15);
+
+/// See [`normalize`](layer_norm::normalize).
+pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32 {
+    let Normalizer { inverse, offset } = *normalizer;
+    let is_in_words = row.as_ptr().addr().is_multiple_of(4);
+    let whole = if is_in_words { row.len().min(parameters.len()) & !15 } else { 0 };
+    let mut largest = 0;
+    if whole > 0 {
+        let end = row.as_ptr().wrapping_add(whole);
+        // SAFETY: so many elements and parameters are there.
+        let least = unsafe { normalize(row.as_mut_ptr(), parameters.as_ptr(), end, inverse, offset) };
+        largest = least.unsigned_abs();
+    }
+    match (row.get_mut(whole..), parameters.get(whole..)) {
+        (Some(row), Some(parameters)) => largest.max(layer_norm::normalize(row, parameters, normalizer)),
+        _ => largest,
+    }
 }

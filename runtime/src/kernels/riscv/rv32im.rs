@@ -4,10 +4,10 @@
 //! Two such words may be added, no more: `2 · 128 · 127` fills the lower half, which is signed. The upper half of that sum, rounded, is
 //! exactly the second channel's part; those are added up. The sums themselves are added up modulo 2³², and when the second channel is
 //! subtracted from them, the first is left. So four products take two `mul` and five other instructions, 1.75 each, where `mul` and `add`
-//! would take two; with 4 rows × 4 channels in registers the loads are 0.375.
+//! would take two; with 2 rows × 8 channels in registers the loads are 0.375.
 //!
-//! Words of two channels are made in scratch memory, for 16 channels at a time, and rows of the input are copied beside them. u8 inputs become int8
-//! there, 128 less, and 128 times the sum of a channel's weights is added in the end.
+//! Words of two channels are made in scratch memory, for 16 channels at a time. Rows of int8 are read where they lie; of u8 inputs a copy is made, 128
+//! less, and 128 times the sum of a channel's weights is added in the end.
 //!
 //! Nothing here is dearer in cycles than in instructions: where a core takes several cycles for a `mul`, there are half as many of them.
 #![allow(unsafe_code)]
@@ -15,48 +15,49 @@
 use core::mem::MaybeUninit;
 
 use super::loops::{
-    BLOCK, CHANNELS, CHUNK, Copies, Pack, PairSums, ROW_STEP, STEP, Words, copy_i8, copy_u8, multiply, pack_and_sum,
-    pack_i8, row_i8, row_u8,
+    BLOCK, CHANNELS, CHUNK, Copies, Pack, PairSums, Product, ROW_BLOCK, ROW_STEP, ROWS, STEP, Words, copy_u8, multiply,
+    pack_and_sum, pack_i8, row_i8, row_u8,
 };
 use super::rows::{self, Rv32im};
+use super::tiles;
 use crate::kernels::registers::table;
 use crate::kernels::{Kernels, MatmulShape};
 
 /// Runs where the compiler was told of multiplication.
 pub(super) static RV32IM: Kernels = Kernels {
-    requantize: rows::requantize,
-    activate_tile: rows::activate_tile,
+    requantize: tiles::requantize,
+    add_residual: tiles::add_residual,
+    activate_tile: tiles::activate_tile,
+    largest_i16: rows::largest_i16,
+    quantize_i16: rows::quantize_i16,
     softmax_row: rows::softmax_row,
     layer_norm_sums: rows::layer_norm_sums,
+    layer_norm: rows::layer_norm,
     ..table!("rv32im", Rv32im, matmul_i8, matmul_u8_i8)
 };
 
 /// The words of some channels.
-type Scratch = [MaybeUninit<Words>; CHANNELS / BLOCK * CHUNK / 2];
+type Scratch = [MaybeUninit<Words>; CHANNELS / BLOCK * CHUNK];
 
 /// int8 or u8.
 trait Input: bytemuck::Pod + Into<i32> {
     /// What makes an int8 of it when subtracted: 0 or 128.
     const OFFSET: i32;
     /// See [`row_i8`].
-    const ROW: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; BLOCK], *const Self);
-    /// See [`copy_i8`].
-    const COPY: unsafe extern "C" fn(*const Self, usize, *mut Copies, usize);
+    const ROW: unsafe extern "C" fn(*const Self, *const i8, usize, &mut [i32; ROW_BLOCK], *const Self);
     /// See [`pack_i8`].
     const PACK: Pack;
 }
 
 impl Input for i8 {
     const OFFSET: i32 = 0;
-    const ROW: unsafe extern "C" fn(*const i8, *const i8, usize, &mut [i32; BLOCK], *const i8) = row_i8;
-    const COPY: unsafe extern "C" fn(*const i8, usize, *mut Copies, usize) = copy_i8;
+    const ROW: unsafe extern "C" fn(*const i8, *const i8, usize, &mut [i32; ROW_BLOCK], *const i8) = row_i8;
     const PACK: Pack = pack_i8;
 }
 
 impl Input for u8 {
     const OFFSET: i32 = 128;
-    const ROW: unsafe extern "C" fn(*const u8, *const i8, usize, &mut [i32; BLOCK], *const u8) = row_u8;
-    const COPY: unsafe extern "C" fn(*const u8, usize, *mut Copies, usize) = copy_u8;
+    const ROW: unsafe extern "C" fn(*const u8, *const i8, usize, &mut [i32; ROW_BLOCK], *const u8) = row_u8;
     const PACK: Pack = pack_and_sum;
 }
 
@@ -74,7 +75,7 @@ fn matmul<T: Input>(shape: &MatmulShape, input: &[T], weight: &[i8], out: &mut [
         return;
     }
     let MatmulShape { m, n, input_stride, k, out_stride, .. } = *shape;
-    let rows = m - m % BLOCK;
+    let rows = m - m % ROWS;
     let in_blocks = if rows > 0 { n - n % BLOCK } else { 0 };
     let mut words = [const { MaybeUninit::uninit() }; _];
     let mut copies = [[0; _]; _];
@@ -103,11 +104,11 @@ fn row<T: Input>(shape: &MatmulShape, done: usize, input: &[T], weight: &[i8], o
     let MatmulShape { k, weight_stride, .. } = *shape;
     let steps = k - k % ROW_STEP;
     let (in_steps, left) = input.split_at(steps.min(input.len()));
-    for (index, out) in out.chunks_mut(BLOCK).enumerate().skip(done / BLOCK) {
-        let weights = weight.get(index * BLOCK * weight_stride..).unwrap_or_default();
-        let mut sums = [0; BLOCK];
+    for (index, out) in out.chunks_mut(ROW_BLOCK).enumerate().skip(done / ROW_BLOCK) {
+        let weights = weight.get(index * ROW_BLOCK * weight_stride..).unwrap_or_default();
+        let mut sums = [0; ROW_BLOCK];
         let mut behind = 0;
-        if out.len() == BLOCK && steps > 0 {
+        if out.len() == ROW_BLOCK && steps > 0 {
             let in_steps = in_steps.as_ptr_range();
             // SAFETY: `fits` has shown that four more channels have `k` weights each.
             unsafe { T::ROW(in_steps.start, weights.as_ptr(), weight_stride, &mut sums, in_steps.end) };
@@ -122,7 +123,8 @@ fn row<T: Input>(shape: &MatmulShape, done: usize, input: &[T], weight: &[i8], o
     }
 }
 
-/// `rows` rows by some channels, `channels` of them from `first` on: both multiples of [`BLOCK`], not 0, and not more than [`CHANNELS`].
+/// `rows` rows by some channels, `channels` of them from `first` on: multiples of [`ROWS`] and of [`BLOCK`], not 0, and not more than
+/// [`CHANNELS`].
 fn blocks<T: Input>(
     shape: &MatmulShape,
     rows: usize,
@@ -134,6 +136,7 @@ fn blocks<T: Input>(
 ) {
     let MatmulShape { k, input_stride, weight_stride, out_stride, .. } = *shape;
     let weight = weight.get(first * weight_stride..).unwrap_or_default();
+    let blocks = channels / BLOCK;
     // Chunks of even length; one even if there is nothing to add up.
     let chunks = k.div_ceil(CHUNK).max(1);
     let chunk = k.div_ceil(chunks).next_multiple_of(STEP).max(STEP);
@@ -142,33 +145,53 @@ fn blocks<T: Input>(
         let padded = len.next_multiple_of(STEP).max(STEP);
         let weights = weight.get(begin..).unwrap_or_default();
         let mut start = [0; CHANNELS];
-        pack::<T>(weights, weight_stride, len, channels / BLOCK, words, &mut start);
+        pack::<T>(weights, weight_stride, len, blocks, words, &mut start);
         if T::OFFSET != 0 && begin > 0 {
             for out in out.chunks_mut(out_stride.max(1)).take(rows) {
                 part_mut(out, first, channels).iter_mut().zip(start).for_each(|(out, start)| *out += start);
             }
         }
-        for row in (0..rows).step_by(BLOCK) {
-            copy(input.get(row * input_stride + begin..).unwrap_or_default(), input_stride, len, copies);
-            let out = out.as_mut_ptr().wrapping_add(row * out_stride + first);
-            let stride = size_of::<i32>() * out_stride;
-            let (from, from_stride) = if begin == 0 { (start.as_ptr(), 0) } else { (out.cast_const(), stride) };
-            // SAFETY: `padded / 2` words have been written for each block of channels, `start` has a sum for each channel, and `fits` has
-            // vouched for those of the output.
-            unsafe {
-                multiply(copies, words.as_ptr().cast(), out, stride, channels / BLOCK, padded, from, from_stride)
+        // Rows that are as the loop reads them are read where they lie.
+        let in_place = T::OFFSET == 0 && len == padded;
+        for row in (0..rows).step_by(if in_place { rows } else { ROWS }) {
+            let input = input.get(row * input_stride + begin..).unwrap_or_default();
+            let (input, input_stride, pairs) = if in_place {
+                (input.as_ptr().cast(), input_stride, rows / ROWS)
+            } else {
+                copy(input, input_stride, len, copies);
+                (copies.as_ptr().cast(), CHUNK, 1)
             };
+            let out = out.as_mut_ptr().wrapping_add(row * out_stride + first);
+            let out_stride = size_of::<i32>() * out_stride;
+            let (from, from_stride) = if begin == 0 { (start.as_ptr(), 0) } else { (out.cast_const(), out_stride) };
+            let words = words.as_ptr().cast();
+            // SAFETY: `padded` words have been written for each block of channels, `start` has a sum for each channel, and `fits` has vouched for
+            // inputs and sums.
+            unsafe {
+                multiply(&mut Product {
+                    input,
+                    input_stride,
+                    words,
+                    len: padded,
+                    blocks,
+                    pairs,
+                    out,
+                    out_stride,
+                    from,
+                    from_stride,
+                });
+            }
         }
     }
 }
 
-/// Copies `len` inputs of four rows, as int8.
+/// Copies `len` inputs of two rows, as int8.
 fn copy<T: Input>(input: &[T], stride: usize, len: usize, copies: &mut Copies) {
     let is_aligned = input.as_ptr().addr().is_multiple_of(4) && stride.is_multiple_of(4);
-    let whole = if is_aligned { len & !15 } else { 0 };
+    let whole = if is_aligned && T::OFFSET != 0 { len & !15 } else { 0 };
     if whole > 0 {
-        // SAFETY: `fits` has shown that four rows have `len` elements each.
-        unsafe { T::COPY(input.as_ptr(), stride, copies, whole) };
+        // SAFETY: `fits` has shown that two rows have `len` elements each.
+        unsafe { copy_u8(input.as_ptr().cast(), stride, copies, whole) };
     }
     if whole < len {
         for (index, copy) in copies.iter_mut().enumerate() {
@@ -190,27 +213,25 @@ fn pack<T: Input>(
     words: &mut Scratch,
     start: &mut [i32; CHANNELS],
 ) {
-    /// Words of a step.
-    const WORDS: usize = STEP / 2;
     let mut sums: PairSums = [0; _];
     let (steps, left) = (len / STEP, len % STEP);
     let is_padded = left > 0 || steps == 0;
     let first = words.as_mut_ptr().cast::<Words>();
     if steps > 0 {
-        let gap = if is_padded { size_of::<Words>() * WORDS } else { 0 };
-        // SAFETY: so many rows of weights have `len` elements each, and there is room for half as many words, rounded up to whole steps.
+        let gap = if is_padded { size_of::<Words>() * STEP } else { 0 };
+        // SAFETY: so many rows of weights have `len` elements each, and there is room for as many words, rounded up to whole steps.
         unsafe { T::PACK(weights.as_ptr(), stride, first, steps, &mut sums, blocks, gap) };
     }
     if is_padded {
-        for (block, sums) in sums.as_chunks_mut::<2>().0.iter_mut().enumerate().take(blocks) {
+        for (block, sums) in sums.as_chunks_mut::<{ BLOCK / 2 }>().0.iter_mut().enumerate().take(blocks) {
             let mut padded = [[0i8; STEP]; BLOCK];
             for (padded, channel) in padded.iter_mut().zip(block * BLOCK..) {
                 let left = part(weights, channel * stride + steps * STEP, left);
                 padded.iter_mut().zip(left).for_each(|(padded, &weight)| *padded = weight);
             }
             let mut of_step: PairSums = [0; _];
-            let at = first.wrapping_add(block * (steps + 1) * WORDS + steps * WORDS);
-            // SAFETY: four rows of one step, and the last words of their block.
+            let at = first.wrapping_add((block * (steps + 1) + steps) * STEP);
+            // SAFETY: the rows of one step, and the last words of their block.
             unsafe { T::PACK(padded.as_ptr().cast(), STEP, at, 1, &mut of_step, 1, 0) };
             sums.iter_mut().zip(of_step).for_each(|(sum, of_step)| *sum = sum.wrapping_add(of_step));
         }

@@ -4,7 +4,7 @@
 use core::arch::naked_asm;
 
 use crate::ops::average::Divisor;
-use crate::ops::layer_norm;
+use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::softmax::{self, RowScale, exp2_table};
 
 assembly! {
@@ -215,4 +215,59 @@ pub(super) fn layer_norm_sums(row: &[i16]) -> (i32, i64) {
     // SAFETY: the row is so long.
     let sum = unsafe { sum_and_squares(row.as_ptr(), row.len(), &mut squares) };
     (sum, squares)
+}
+
+assembly! {
+    /// Normalises elements, eight at a time, even and odd ones apart; returns their largest magnitude.
+    ///
+    /// # Safety
+    ///
+    /// The row has `eights · 8` elements, and there are as many pairs of parameters.
+    fn normalize(row: *mut i16, parameters: *const [i32; 2], eights: usize, inverse: i32, offset: i32) -> u32 {
+        "push {{r4, lr}}",
+        "vpush {{d8-d15}}",
+        "ldr r4, [sp, #72]",
+        "vdup.32 q2, r3",
+        "movs r3, #0",
+        "wls lr, r2, 2f",
+        "1:",
+        // The doubled high half of a product with x · 2¹⁵, to which the offset is added.
+        "vldrh.u16 q0, [r0]",
+        "vshllt.s16 q1, q0, #15",
+        // Of even channels both parameters, and of odd ones.
+        "vld40.32 {{q4, q5, q6, q7}}, [r1]",
+        "vshllb.s16 q0, q0, #15",
+        "vld41.32 {{q4, q5, q6, q7}}, [r1]",
+        "vqdmlash.s32 q0, q2, r4",
+        "vld42.32 {{q4, q5, q6, q7}}, [r1]",
+        "vqdmlash.s32 q1, q2, r4",
+        "vld43.32 {{q4, q5, q6, q7}}, [r1]!",
+        "vmul.i32 q0, q0, q4",
+        "vmul.i32 q1, q1, q6",
+        "vadd.i32 q0, q0, q5",
+        "vadd.i32 q1, q1, q7",
+        "vqshrnb.s32 q0, q0, #15",
+        "vqshrnt.s32 q0, q1, #15",
+        "vmaxav.s16 r3, q0",
+        "vstrh.16 q0, [r0], #16",
+        "le lr, 1b",
+        "2:",
+        "mov r0, r3",
+        "vpop {{d8-d15}}",
+        "pop {{r4, pc}}",
+    }
+}
+const _: () = assert!(layer_norm::SCALED_FRACTION_BITS == 15);
+
+/// See [`normalize`](layer_norm::normalize).
+pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normalizer) -> u32 {
+    let Normalizer { inverse, offset } = *normalizer;
+    // Where an offset is added to a product, which is 2³⁰ at most, the sum is saturated.
+    let eights = if offset.unsigned_abs() < 1 << 30 { row.len().min(parameters.len()) / 8 } else { 0 };
+    // SAFETY: so many elements and parameters are there.
+    let largest = unsafe { normalize(row.as_mut_ptr(), parameters.as_ptr(), eights, inverse, offset) };
+    match (row.get_mut(8 * eights..), parameters.get(8 * eights..)) {
+        (Some(row), Some(parameters)) => largest.max(layer_norm::normalize(row, parameters, normalizer)),
+        _ => largest,
+    }
 }

@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 
 use crate::kernels::PerChannel;
 use crate::ops::activation;
-use crate::ops::requantize::{self, Requantizer};
+use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
 
 assembly! {
     /// # Safety
@@ -49,14 +49,12 @@ struct Rows {
     rows: usize,
     /// Bytes from a row of the output to the next.
     step: usize,
-    /// What the output needs.
-    of_output: i32,
     bias: *const PerChannel,
     multiplier: *const PerChannel,
 }
 
 impl Rows {
-    fn new(requantizer: &Requantizer<'_>, rows: usize, step: usize, of_output: i32) -> Self {
+    fn new(requantizer: &Requantizer<'_>, rows: usize, step: usize) -> Self {
         let &Requantizer { scales, accumulator_shift, shifts, output_shift, bias, multiplier } = requantizer;
         Self {
             scales: scales.unwrap_or_default().as_ptr(),
@@ -65,7 +63,6 @@ impl Rows {
             output_shift,
             rows,
             step,
-            of_output,
             bias,
             multiplier,
         }
@@ -79,17 +76,14 @@ fn are_shifts_small(requantizer: &Requantizer<'_>) -> bool {
     requantizer.output_shift <= 30 && is_small
 }
 
-/// Loads what [`Rows`] has, from r2 on: scales to r3, shifts to r4, shifts of all to r5 and r6, rows to r7, step to r8, what the output needs to r9,
-/// multipliers to q4 to q7; r2 becomes where the biases are.
+/// Loads what [`Rows`] has, from r2 on: scales to r3, shifts to r4, shifts of all to r5 and r6, rows to r7, step to r8, where the biases are to r2, and
+/// where the multipliers are to r10.
 macro_rules! load_rows {
     () => {
         "ldrd r3, r4, [r2]
         ldrd r5, r6, [r2, #8]
         ldrd r7, r8, [r2, #16]
-        ldrd r9, r10, [r2, #24]
-        ldr r2, [r2, #32]
-        vldmia r2, {{d8-d15}}
-        mov r2, r10"
+        ldrd r2, r10, [r2, #24]"
     };
 }
 
@@ -151,6 +145,7 @@ assembly! {
         "push {{r4-r11, lr}}",
         "vpush {{d8-d15}}",
         load_rows!(),
+        "vldmia r10, {{d8-d15}}",
         "wls lr, r7, 2f",
         "1:",
         begin_scaled!(),
@@ -178,73 +173,90 @@ pub(super) fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     if requantizer.scales.is_none() || !are_shifts_small(requantizer) {
         return requantize::requantize(tile, requantizer);
     }
-    let rows = Rows::new(requantizer, requantizer.rows(tile), 0, 0);
+    let rows = Rows::new(requantizer, requantizer.rows(tile), 0);
     // SAFETY: so many rows are there.
     unsafe { requantize_rows(tile.as_mut_ptr(), core::ptr::null_mut(), &rows) };
 }
 
-/// Adds four values in `$sums` to what is at `$at` of the output, and shifts. Each value is a step too small, which comes back when it is
-/// saturated: so −32768 is not reached.
-macro_rules! add_four {
-    ($sums:literal, $at:literal) => {
+/// Adds eight values to as many of the residual stream, which are at `$at` of its row and have their multipliers in `$of_residual`. Even and odd channels
+/// are apart, as the products of vectors of 16 bits are: `$multiplier_0` and `$multiplier_1` are theirs, and their biases lie, together, from `$bias` on.
+macro_rules! add_eight {
+    ($scale:ident, $load:literal, $multiplier_0:literal, $multiplier_1:literal, $bias:literal, $of_residual:literal, $at:literal) => {
         concat!(
-            "vldrh.s32 q2, [r1, #",
+            "vld20.32 {{q0, q1}}, [r0]
+            vld21.32 {{q0, q1}}, [r0]!\n",
+            $scale!(),
+            $load,
+            "\nvrmulh.s32 q0, q0, ",
+            $multiplier_0,
+            "\nvrmulh.s32 q1, q1, ",
+            $multiplier_1,
+            "\nvld20.32 {{q2, q3}}, [",
+            $bias,
+            "]
+            vqrshl.s32 q0, r10
+            vld21.32 {{q2, q3}}, [",
+            $bias,
+            "]
+            vqrshl.s32 q1, r10
+            vqadd.s32 q0, q0, q2
+            vldrh.u16 q2, [r1, #",
             $at,
-            "]\n",
-            "vqadd.s32 ",
-            $sums,
-            ", ",
-            $sums,
-            ", q2\n",
-            "vrshl.s32 ",
-            $sums,
-            ", r9\n",
-            "vqmovnb.s32 ",
-            $sums,
-            ", ",
-            $sums,
-            "\n",
-            "vqadd.s16 ",
-            $sums,
-            ", ",
-            $sums,
-            ", r12\n",
-            "vstrh.32 ",
-            $sums,
-            ", [r1, #",
+            "]
+            vqadd.s32 q1, q1, q3
+            vmullb.s16 q3, q2, ",
+            $of_residual,
+            "\nvmullt.s16 q2, q2, ",
+            $of_residual,
+            "\nvqadd.s32 q0, q0, q3
+            vqadd.s32 q1, q1, q2
+            vqshrnb.s32 q0, q0, #10
+            vqshrnt.s32 q0, q1, #10
+            vstrh.16 q0, [r1, #",
             $at,
             "]",
         )
     };
 }
+const _: () = assert!(SUM_FRACTION_BITS == 10);
 
-/// `$begin` begins a row, and `$scale` scales its sums.
+/// `$begin` begins a row, `$scale` scales its sums, and `$again` brings back its scale, whose vector holds something else in between.
 macro_rules! add_rows {
-    ($name:ident, $begin:ident, $scale:ident) => {
+    ($name:ident, $begin:ident, $scale:ident, $again:literal) => {
         assembly! {
             /// # Safety
             ///
-            /// There are so many rows of 16 of both, and all that they are requantised with.
-            fn $name(tile: *const i32, residual: *mut i16, rows: &Rows) {
+            /// There are so many rows of 16 of both, and all that they are requantised with. Multipliers of the residual have 16 bits.
+            fn $name(tile: *const i32, residual: *mut i16, rows: &Rows, multiplier: &PerChannel) {
                 "push {{r4-r11, lr}}",
                 "vpush {{d8-d15}}",
+                "vld20.32 {{q0, q1}}, [r3]",
+                "vld21.32 {{q0, q1}}, [r3]!",
+                "vld20.32 {{q2, q3}}, [r3]",
+                "vld21.32 {{q2, q3}}, [r3]",
+                "vmovnb.i32 q6, q0",
+                "vmovnt.i32 q6, q1",
+                "vmovnb.i32 q7, q2",
+                "vmovnt.i32 q7, q3",
                 load_rows!(),
-                "mov r12, #1",
+                "vld20.32 {{q4, q5}}, [r10]",
+                "vld21.32 {{q4, q5}}, [r10]!",
+                "mov r12, r10",
+                "add r9, r2, #32",
                 "wls lr, r7, 2f",
                 "1:",
                 $begin!(),
-                "vldrw.32 q0, [r0], #16",
-                "vldrw.32 q1, [r0], #16",
-                $scale!(),
-                values!("q4", "q5", "0"),
-                add_four!("q0", "0"),
-                add_four!("q1", "8"),
-                "vldrw.32 q0, [r0], #16",
-                "vldrw.32 q1, [r0], #16",
-                $scale!(),
-                values!("q6", "q7", "32"),
-                add_four!("q0", "16"),
-                add_four!("q1", "24"),
+                add_eight!($scale, "", "q4", "q5", "r2", "q6", "0"),
+                $again,
+                add_eight!(
+                    $scale,
+                    "\nvld20.32 {{q2, q3}}, [r12]\nvld21.32 {{q2, q3}}, [r12]",
+                    "q2",
+                    "q3",
+                    "r9",
+                    "q7",
+                    "16"
+                ),
                 "add r1, r8",
                 "le lr, 1b",
                 "2:",
@@ -255,8 +267,8 @@ macro_rules! add_rows {
     };
 }
 
-add_rows!(add_scaled_rows, begin_scaled, scale);
-add_rows!(add_rows_as_they_are, begin, as_they_are);
+add_rows!(add_scaled_rows, begin_scaled, scale, "vdup.32 q3, r11");
+add_rows!(add_rows_as_they_are, begin, as_they_are, "");
 
 /// Rows that lie `stride` apart and have all 16 channels, at most `rows`.
 const fn whole_rows(rows: usize, channels: usize, len: usize, stride: usize) -> usize {
@@ -276,6 +288,27 @@ fn rest<'r>(
 ) -> Option<(&'r mut [i32], &'r mut [i16])> {
     let tile = tile.get_mut(rows * 16..).filter(|tile| !tile.is_empty())?;
     Some((tile, out.get_mut(rows * stride..)?))
+}
+
+/// See [`add_residual`](requantize::add_residual).
+pub(super) fn add_residual(
+    tile: &mut [i32],
+    requantizer: &Requantizer<'_>,
+    channels: usize,
+    multiplier: &PerChannel,
+    residual: &mut [i16],
+    stride: usize,
+) {
+    let is_usual =
+        are_shifts_small(requantizer) && multiplier.iter().all(|&multiplier| i16::try_from(multiplier).is_ok());
+    let rows = if is_usual { whole_rows(requantizer.rows(tile), channels, residual.len(), stride) } else { 0 };
+    let with = Rows::new(requantizer, rows, 2 * stride);
+    let function = if requantizer.scales.is_some() { add_scaled_rows } else { add_rows_as_they_are };
+    // SAFETY: so many rows are there, and if there are any, the multipliers have 16 bits.
+    unsafe { function(tile.as_ptr(), residual.as_mut_ptr(), &with, multiplier) };
+    if let Some((tile, residual)) = rest(tile, rows, residual, stride) {
+        requantize::add_residual(tile, &requantizer.from_row(rows), channels, multiplier, residual, stride);
+    }
 }
 
 /// Even and odd channels of each eight.
@@ -402,7 +435,7 @@ pub(super) fn activate_tile(
         Some(delta) if is_usual => {
             let rows = whole_rows(requantizer.rows(tile), channels, out.len(), stride);
             let parameters = [requantizer.bias, requantizer.multiplier, multiplier].map(even_and_odd);
-            let with = Rows { bias: parameters.as_ptr(), ..Rows::new(requantizer, rows, 2 * stride, 0) };
+            let with = Rows { bias: parameters.as_ptr(), ..Rows::new(requantizer, rows, 2 * stride) };
             // SAFETY: so many rows are there, and every index into the table is 256 at most.
             unsafe { activate_rows(tile.as_ptr(), out.as_mut_ptr(), &with, delta) };
             rows
