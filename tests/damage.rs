@@ -308,7 +308,7 @@ fn constants_and_layer_norms_out_of_range_are_refused_by_name() {
 
 #[test]
 fn packing_that_does_not_fit_a_tensor_is_refused() {
-    for kind in [SectionKind::WordEmbeddings, SectionKind::SeqRelationship, SectionKind::QkvInput] {
+    for kind in [SectionKind::WordEmbeddings, SectionKind::SeqRelationship, SectionKind::PoolerInput] {
         let error = refusal_of(kind, 0, |(section, _)| section.layout = WeightLayout::Vnni16x4);
         assert_eq!(error, FormatError::BadParameter { kind, layer: 0 });
     }
