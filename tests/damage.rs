@@ -174,7 +174,7 @@ fn blob_of_another_version_is_refused_with_both() {
     let mut other = blob().to_vec();
     other[4..6].copy_from_slice(&9u16.to_le_bytes());
     let error = refusal(&other);
-    assert_eq!(error, FormatError::UnsupportedVersion { found: 9, expected: 2 });
+    assert_eq!(error, FormatError::UnsupportedVersion { found: 9, expected: 3 });
     assert!(error.to_string().contains("version 9"), "{error}");
 }
 
@@ -240,7 +240,7 @@ fn absent_and_doubled_sections_are_refused_by_name() {
 fn section_of_another_size_is_refused_with_both_sizes() {
     let (kind, layer) = (SectionKind::AttentionOutput, 1);
     let error = refusal_of(kind, layer, |(_, bytes)| bytes.truncate(1000));
-    assert_eq!(error, FormatError::WrongSectionSize { kind, layer, found_bytes: 1000, expected_bytes: 1024 + 8 * 32 });
+    assert_eq!(error, FormatError::WrongSectionSize { kind, layer, found_bytes: 1000, expected_bytes: 1024 + 12 * 32 });
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn constants_and_layer_norms_out_of_range_are_refused_by_name() {
         (SectionKind::Constants, 0, 8, 1024),
         (SectionKind::LayerConstants, 1, 16, -1),
         (SectionKind::LayerConstants, 1, 4, i32::MIN),
-        (SectionKind::EmbeddingsLayerNorm, 0, 8, 40),
+        (SectionKind::EmbeddingsLayerNorm, 0, 8, 64),
         (SectionKind::OutputLayerNorm, 1, 12, -40),
         (SectionKind::AttentionLayerNorm, 0, 4, i32::MAX),
     ] {

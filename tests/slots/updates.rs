@@ -108,7 +108,7 @@ fn what_cannot_be_accepted_is_refused_before_anything_is_erased() {
             Offer { total_bytes: slot_bytes + 1, ..whole },
             StoreError::TooLarge { total_bytes: slot_bytes + 1, slot_bytes },
         ),
-        (Offer { format_version: 9, ..whole }, StoreError::UnsupportedVersion { found: 9, expected: 2 }),
+        (Offer { format_version: 9, ..whole }, StoreError::UnsupportedVersion { found: 9, expected: 3 }),
         (Offer { layout: 200, ..whole }, StoreError::UnsupportedLayout { found: 200 }),
     ] {
         assert_eq!(device.begin(&offer), Err(refusal));

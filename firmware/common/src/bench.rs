@@ -290,7 +290,7 @@ impl Bench<'_> {
         let residual = take::<i16>(&mut rest, BLOCK_ROWS * H);
         self.fill(residual, |bench| bench.bell(13) as i16);
         let parameters = take::<[i32; 2]>(&mut rest, H);
-        self.fill(parameters, |bench| [1 << 13 | bench.value(12).abs(), bench.value(25)]);
+        self.fill(parameters, |bench| [1 << 10 | bench.value(9).abs(), bench.value(25)]);
         let largest = take::<u32>(&mut rest, BLOCK_ROWS);
         let out = take::<i8>(&mut rest, BLOCK_ROWS * H);
         let units = BLOCK_ROWS * H;
