@@ -1,6 +1,8 @@
-//! The one rounding rule: every requantisation is made of these two operations and nothing else.
+//! The one rounding rule: to nearest, ties towards +∞. Every requantisation is made of these two operations; where a row of int16 is made of
+//! a sum of products that are exact, half a step is added beforehand and the sum is cut, which is the same. What has bits to spare, the
+//! normalised value inside of a layer norm and the inverse square root, is cut.
 //!
-//! Both round to nearest with ties towards +∞. Three rules were written out as the epilogue of a linear layer (row multiplier, bias,
+//! Three rules were written out as the epilogue of a linear layer (row multiplier, bias,
 //! channel multiplier), checked to the bit against a plain loop, and counted in instructions per output, loads, store and loop
 //! included:
 //!

@@ -55,10 +55,12 @@ impl Normalizer {
         Self { inverse: of_width.min(i32::MAX as u64) as i32, offset: -of_sum as i32 }
     }
 
-    /// `(x − mean) / √(variance + ε)`, 13 fraction bits.
+    /// `⌊x · inverse / 2¹⁶⌋ + offset`: `(x − mean) / √(variance + ε)`, 13 fraction bits.
     #[inline(always)]
     const fn normalize(self, x: i16) -> i32 {
-        (((x as i64 * self.inverse as i64) >> 16) as i32).wrapping_add(self.offset)
+        // Both halves of the word, so that no product is longer than one.
+        let (high, low) = (self.inverse >> 16, self.inverse & 0xffff);
+        (x as i32 * high + ((x as i32 * low) >> 16)).wrapping_add(self.offset)
     }
 }
 
