@@ -299,7 +299,7 @@ impl Bench<'_> {
         let requantizer =
             Requantizer { output_shift: requantizer.output_shift + SUM_FRACTION_BITS as i32, ..requantizer };
         let mut multiplier = [0; TILE];
-        self.fill(&mut multiplier, |bench| 1 << 9 | bench.value(9).abs());
+        self.fill(&mut multiplier, |bench| 1 << 7 | bench.value(7).abs());
         let addition = self.measure("requantize + add residual", units, |kernels| {
             for first in (0..H).step_by(TILE) {
                 (kernels.add_residual)(sums.sums, &requantizer, TILE, &multiplier, &mut residual[first..], H);

@@ -64,10 +64,11 @@ pub fn requantize(tile: &mut [i32], requantizer: &Requantizer<'_>) {
     }
 }
 
-/// Fraction bits that a value has beyond the unit of the sum with the residual. What would round them, half a step, is in the bias.
-pub const SUM_FRACTION_BITS: u32 = 10;
+/// Fraction bits that a value has beyond the unit of the sum with the residual. What would round them, half a step, is in the bias. Eight leave
+/// nearly every row of a trained model a shift to the right, which is what kernels are fast at: more would not show in a sum of int16.
+pub const SUM_FRACTION_BITS: u32 = 8;
 
-/// `residual[r · stride + c] = ⌊(residual[r · stride + c] · multiplier[c] + value[r][c]) / 2¹⁰⌋`, saturated, where the values are what
+/// `residual[r · stride + c] = ⌊(residual[r · stride + c] · multiplier[c] + value[r][c]) / 2⁸⌋`, saturated, where the values are what
 /// [`requantize`] makes of the tile, for the first `channels` channels of every row that `residual` begins. What the tile is then means nothing.
 ///
 /// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁶, bring

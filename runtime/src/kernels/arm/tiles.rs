@@ -221,10 +221,10 @@ macro_rules! add {
         smlatt r5, r10, r8, r5
         smlabb r6, r11, r9, r6
         smlatt r7, r11, r9, r7
-        ssat r4, #16, r4, asr #10
-        ssat r5, #16, r5, asr #10
-        ssat r6, #16, r6, asr #10
-        ssat r7, #16, r7, asr #10
+        ssat r4, #16, r4, asr #8
+        ssat r5, #16, r5, asr #8
+        ssat r6, #16, r6, asr #8
+        ssat r7, #16, r7, asr #8
         pkhbt r4, r4, r5, lsl #16
         pkhbt r6, r6, r7, lsl #16
         strd r4, r6, [r2], #8"
@@ -244,14 +244,14 @@ macro_rules! add {
         mla r6, r10, r8, r6
         mla r7, r11, r9, r7
         .irp value, r4, r5, r6, r7
-        ssat \\value, #16, \\value, asr #10
+        ssat \\value, #16, \\value, asr #8
         .endr
         .irp value, r4, r5, r6, r7
         strh \\value, [r2], #2
         .endr"
     };
 }
-const _: () = assert!(reference::SUM_FRACTION_BITS == 10);
+const _: () = assert!(reference::SUM_FRACTION_BITS == 8);
 
 of_rows!(add_scaled_rows, "3", scaled, add);
 of_rows!(add_rows, "3", as_they_are, add);

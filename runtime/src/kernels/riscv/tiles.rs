@@ -181,7 +181,7 @@ macro_rules! add_rows {
                 "lw t2, 4*\\at(a4)",
                 "mul t1, t1, t2",
                 "add t0, t0, t1",
-                "srai t0, t0, 10",
+                "srai t0, t0, 8",
                 "bgt t0, s2, 3\\at\\()f",
                 "blt t0, s3, 3\\at\\()f",
                 "4\\at:",
@@ -192,7 +192,7 @@ macro_rules! add_rows {
         );
     };
 }
-const _: () = assert!(SUM_FRACTION_BITS == 10);
+const _: () = assert!(SUM_FRACTION_BITS == 8);
 
 add_rows!(add_scaled_rows, begin_scaled, scaled_value);
 add_rows!(add_rows, begin, value);

@@ -153,7 +153,7 @@ fn a_wrong_kernel_is_found_in_every_entry() {
             for (tile, residual) in tile.as_chunks::<16>().0.iter().zip(residual.chunks_mut(stride.max(1))) {
                 for ((residual, &t), &by) in residual.iter_mut().zip(tile).zip(multiplier).take(channels) {
                     let sum = t.wrapping_add(i32::from(*residual).wrapping_mul(by));
-                    *residual = (sum >> 10).clamp(-32768, 32767) as i16;
+                    *residual = (sum >> 8).clamp(-32768, 32767) as i16;
                 }
             }
         }),

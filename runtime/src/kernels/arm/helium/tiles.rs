@@ -210,15 +210,15 @@ macro_rules! add_eight {
             $of_residual,
             "\nvqadd.s32 q0, q0, q3
             vqadd.s32 q1, q1, q2
-            vqshrnb.s32 q0, q0, #10
-            vqshrnt.s32 q0, q1, #10
+            vqshrnb.s32 q0, q0, #8
+            vqshrnt.s32 q0, q1, #8
             vstrh.16 q0, [r1, #",
             $at,
             "]",
         )
     };
 }
-const _: () = assert!(SUM_FRACTION_BITS == 10);
+const _: () = assert!(SUM_FRACTION_BITS == 8);
 
 /// `$begin` begins a row, `$scale` scales its sums, and `$again` brings back its scale, whose vector holds something else in between.
 macro_rules! add_rows {
