@@ -185,8 +185,8 @@ fn transpose<'w>(rows: &[PerChannel], of_channels: impl Iterator<Item = &'w mut 
     for (index, out) in of_channels.enumerate() {
         let of_row = |row: &PerChannel| row.get(index).copied().unwrap_or(0);
         let (out, behind) = out.split_at_mut_checked(4 * fours.len()).unwrap_or_default();
-        for (out, rows) in out.as_chunks_mut().0.iter_mut().zip(fours) {
-            *out = rows.each_ref().map(of_row);
+        for (out, [a, b, c, d]) in out.as_chunks_mut().0.iter_mut().zip(fours) {
+            *out = [of_row(a), of_row(b), of_row(c), of_row(d)];
         }
         behind.iter_mut().zip(rest).for_each(|(out, row)| *out = of_row(row));
     }

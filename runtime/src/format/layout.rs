@@ -138,8 +138,9 @@ fn pack_row_in_parts(row: usize, mut values: &[i8], out: &mut [i8], k: usize) {
         values = behind;
         let (whole, rest) = of_part.as_chunks::<16>();
         let width = part.len() / TILE_CHANNELS;
-        let out = part.get_mut(row % TILE_CHANNELS / 4 * 4 * width + row % 4 * 16..).unwrap_or_default();
-        let mut out = out.chunks_mut(4 * 16).filter_map(<[i8]>::first_chunk_mut::<16>).take(width / 16);
+        let panel = part.get_mut(row % TILE_CHANNELS / 4 * 4 * width..).unwrap_or_default();
+        let blocks = panel.get_mut(..4 * width).unwrap_or_default().as_chunks_mut::<{ 4 * 16 }>().0;
+        let mut out = blocks.iter_mut().filter_map(|block| block.as_chunks_mut::<16>().0.get_mut(row % 4));
         // The values first: where they end, no chunk of the output has been taken.
         whole.iter().zip(out.by_ref()).for_each(|(values, out)| *out = *values);
         let mut rest = rest.iter().copied();
