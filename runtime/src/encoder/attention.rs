@@ -9,7 +9,7 @@ use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::section::SectionKind;
-use crate::kernels::{Kernels, MatmulShape, PACKS};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel};
 use crate::ops::average::Divisor;
 use crate::ops::fixed_point::{normalizing_shift, rounding_multiply_high, scale_by_power_of_two};
 use crate::ops::linear::{Outputs, TileMemory, part, part_mut};
@@ -179,6 +179,19 @@ impl Packed<'_> {
     }
 }
 
+/// Writes each channel of some rows to a row of its own, four at a time.
+fn transpose<'w>(rows: &[PerChannel], of_channels: impl Iterator<Item = &'w mut [i32]>) {
+    let (fours, rest) = rows.as_chunks::<4>();
+    for (index, out) in of_channels.enumerate() {
+        let of_row = |row: &PerChannel| row.get(index).copied().unwrap_or(0);
+        let (out, behind) = out.split_at_mut_checked(4 * fours.len()).unwrap_or_default();
+        for (out, [a, b, c, d]) in out.as_chunks_mut().0.iter_mut().zip(fours) {
+            *out = [of_row(a), of_row(b), of_row(c), of_row(d)];
+        }
+        behind.iter_mut().zip(rest).for_each(|(out, row)| *out = of_row(row));
+    }
+}
+
 impl<S: Storage> Forward<'_, S> {
     pub(super) fn attention(&mut self) -> Attention<'_> {
         let (config, kernels, n) = (self.model.config(), self.kernels, self.share.seq_len);
@@ -219,19 +232,18 @@ impl<S: Storage> Forward<'_, S> {
                     let rows = wide.chunks_exact_mut(d.max(1)).skip(row);
                     for (wide, values) in rows.zip(values.as_chunks::<16>().0) {
                         let wide = wide.get_mut(channel..).unwrap_or_default();
-                        match wide.first_chunk_mut() {
-                            Some(wide) if channels == TILE_CHANNELS => *wide = *values,
+                        match wide.first_chunk_mut::<TILE_CHANNELS>() {
+                            // Four at a time: all 16 would be a call where there are no longer vectors.
+                            Some(wide) if channels == TILE_CHANNELS => {
+                                let fours = wide.as_chunks_mut::<4>().0.iter_mut().zip(values.as_chunks().0);
+                                fours.for_each(|(wide, values)| *wide = *values);
+                            }
                             _ => wide.iter_mut().zip(values).take(channels).for_each(|(wide, &value)| *wide = value),
                         }
                     }
                 } else {
-                    for (index, of_channel) in wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels).enumerate()
-                    {
-                        let of_channel = of_channel.get_mut(row..).unwrap_or_default();
-                        for (wide, values) in of_channel.iter_mut().zip(values.as_chunks::<16>().0) {
-                            *wide = values.get(index).copied().unwrap_or(0);
-                        }
-                    }
+                    let of_channels = wide.chunks_exact_mut(n.max(1)).skip(channel).take(channels);
+                    transpose(values.as_chunks().0, of_channels.map(|wide| wide.get_mut(row..).unwrap_or_default()));
                 }
             },
         )?;

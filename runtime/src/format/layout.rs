@@ -96,18 +96,7 @@ impl WeightLayout {
             }
             Self::Vnni16x4 => pack_row_in_groups::<4>(row, values, out, k),
             Self::I8mm16x8 => pack_row_in_groups::<8>(row, values, out, k),
-            Self::Helium4x16 => {
-                for column in (0..k).step_by(16) {
-                    let out = out.get_mut(self.index(row, column, k)..).unwrap_or_default();
-                    let values = values.get(column..).unwrap_or_default();
-                    if let Some((out, values)) = out.first_chunk_mut::<16>().zip(values.first_chunk()) {
-                        *out = *values;
-                    } else {
-                        let values = values.iter().chain(core::iter::repeat(&0));
-                        out.iter_mut().zip(values).take(16).for_each(|(out, &value)| *out = value);
-                    }
-                }
-            }
+            Self::Helium4x16 => pack_row_in_parts(row, values, out, k),
         }
     }
 
@@ -137,6 +126,25 @@ fn pack_row_in_groups<const G: usize>(row: usize, values: &[i8], out: &mut [i8],
     for (out, group) in tile.chunks_exact_mut(TILE_CHANNELS * G).zip(groups).take(k / G) {
         let out = out.as_chunks_mut::<G>().0.iter_mut().skip(row % TILE_CHANNELS).take(1);
         out.for_each(|out| *out = group);
+    }
+}
+
+/// [`WeightLayout::pack_row`] of `Helium4x16`: 16 inputs of four rows lie side by side.
+fn pack_row_in_parts(row: usize, mut values: &[i8], out: &mut [i8], k: usize) {
+    let tile = out.get_mut(row / TILE_CHANNELS * TILE_CHANNELS * k..).unwrap_or_default();
+    let tile = tile.get_mut(..TILE_CHANNELS * k).unwrap_or_default();
+    for part in tile.chunks_mut(TILE_CHANNELS * HELIUM_PART) {
+        let (of_part, behind) = values.split_at_checked(HELIUM_PART).unwrap_or((values, &[]));
+        values = behind;
+        let (whole, rest) = of_part.as_chunks::<16>();
+        let width = part.len() / TILE_CHANNELS;
+        let panel = part.get_mut(row % TILE_CHANNELS / 4 * 4 * width..).unwrap_or_default();
+        let blocks = panel.get_mut(..4 * width).unwrap_or_default().as_chunks_mut::<{ 4 * 16 }>().0;
+        let mut out = blocks.iter_mut().filter_map(|block| block.as_chunks_mut::<16>().0.get_mut(row % 4));
+        // The values first: where they end, no chunk of the output has been taken.
+        whole.iter().zip(out.by_ref()).for_each(|(values, out)| *out = *values);
+        let mut rest = rest.iter().copied();
+        out.flatten().for_each(|out| *out = rest.next().unwrap_or(0));
     }
 }
 

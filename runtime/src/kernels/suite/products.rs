@@ -28,7 +28,9 @@ impl Suite<'_> {
             }
         }
         // Larger blocks, and layers as they are.
-        for shape in [(9, 16, 768), (33, 67, 20), (13, 48, 64), (8, 65, 64), (8, 64, 65), (1, 1, 3072), (1, 1, 16384)] {
+        let small = [(33, 67, 20), (13, 48, 64), (8, 65, 64), (8, 64, 65)];
+        let deep = [(12, 16, 256), (5, 32, 256), (9, 16, 768), (1, 1, 3072), (1, 1, 16384)];
+        for shape in small.into_iter().chain(deep) {
             for values in [Values::Min, Values::Random] {
                 self.product(memory, values, shape)?;
             }

@@ -11,11 +11,13 @@ pub(super) const UNIT: usize = 32;
 /// Units that it has unrolled.
 pub(super) const UNITS: usize = 8;
 /// See [`panel`].
-pub(super) type Multiply<T> = unsafe extern "C" fn(Panel<T>);
+pub(super) type Multiply<T> = unsafe extern "C" fn(&Panel<T>);
+/// See [`tile`].
+pub(super) type MultiplyHalves<T> = unsafe extern "C" fn(&Halves<T>);
 /// See [`dot`].
 pub(super) type Dot<T, W> = unsafe extern "C" fn(*const T, W, usize, &mut [i32; CHANNELS]);
 
-/// What [`panel`] multiplies; handed over by value, the first four words in registers.
+/// What [`panel`] multiplies.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Panel<T> {
@@ -24,14 +26,14 @@ pub(super) struct Panel<T> {
     pub(super) iterations: usize,
     /// In bytes of code.
     pub(super) entry: usize,
-    /// Two rows, and their sums.
-    pub(super) input: [*const T; 2],
-    pub(super) out: [*mut i32; 2],
     /// From behind a row to the next but one; in bytes, like those of the sums.
     pub(super) input_step: usize,
     pub(super) out_step: usize,
     /// The sums of the row behind the last pair.
     pub(super) out_end: *mut i32,
+    /// Two rows, and their sums.
+    pub(super) input: [*const T; 2],
+    pub(super) out: [*mut i32; 2],
 }
 
 impl<T: Copy> Panel<T> {
@@ -44,7 +46,7 @@ impl<T: Copy> Panel<T> {
     pub(super) unsafe fn of_tile(mut self, multiply: Multiply<T>, width: usize) {
         for _ in 0..TILE_CHANNELS / CHANNELS {
             // SAFETY: the caller's promise.
-            unsafe { multiply(self) };
+            unsafe { multiply(&self) };
             self.weight = self.weight.wrapping_add(CHANNELS * width);
             self.out = self.out.map(|sums| sums.wrapping_add(CHANNELS));
             self.out_end = self.out_end.wrapping_add(CHANNELS);
@@ -52,46 +54,57 @@ impl<T: Copy> Panel<T> {
     }
 }
 
-/// The products of pairs of rows with a panel. `$type` is that of the factors, `$begin` how the sums begin, `$skip` what leads from one part of a
-/// tile to the next.
+/// The assembler's macros that multiply two rows by a panel: `products`, of 16 inputs, and `unit`, of 32, which it loads from r3, r5 and r1 on. The sums
+/// are in r0, r2, r4 and r6, and in r8, r10, r12 and lr.
+macro_rules! begin_macros {
+    () => {
+        ".macro products type, row_0, row_1
+        vmladava.\\type r0, q0, \\row_0
+        vmladava.\\type r2, q1, \\row_0
+        vmladava.\\type r4, q2, \\row_0
+        vmladava.\\type r6, q3, \\row_0
+        vmladava.\\type r8, q0, \\row_1
+        vmladava.\\type r10, q1, \\row_1
+        vmladava.\\type r12, q2, \\row_1
+        vmladava.\\type lr, q3, \\row_1
+        .endm
+        .macro unit type
+        vldmia r1!, {{d0-d7}}
+        vldmia r3!, {{d8-d11}}
+        vldmia r5!, {{d12-d15}}
+        products \\type, q4, q6
+        vldmia r1!, {{d0-d7}}
+        products \\type, q5, q7
+        .endm"
+    };
+}
+macro_rules! end_macros {
+    () => {
+        ".purgem unit
+        .purgem products"
+    };
+}
+
+/// The products of pairs of rows with a panel. `$type` is that of the factors, `$begin` how the sums begin.
 macro_rules! panel {
-    ($name:ident, $element:ty, $type:literal, [$($begin:literal),*], $skip:literal) => {
+    ($name:ident, $element:ty, $type:literal, [$($begin:literal),*]) => {
         assembly! {
             /// See [`panel`].
             ///
             /// # Safety
             ///
             /// All rows, sums and weights that `panel` tells of are there, at multiples of 4.
-            pub(super) fn $name(panel: Panel<$element>) {
+            pub(super) fn $name(panel: &Panel<$element>) {
                 "push {{r4-r11, lr}}",
                 "vpush {{d8-d15}}",
-                "ldr r5, [sp, #100]",
-                "ldr r9, [sp, #104]",
-                "ldr r11, [sp, #108]",
-                "ldrd r4, r6, [sp, #112]",
-                "ldr r8, [sp, #120]",
+                "ldrd r3, r5, [r0, #24]",
+                "ldrd r9, r11, [r0, #32]",
+                "ldm r0, {{r1, r2, r4, r6, r7, r8}}",
                 "adr.w r12, 2f",
-                "add r2, r12",
-                "adds r2, #1",
-                "push {{r0, r1, r2, r4, r6, r8}}",
-                ".macro products row_0, row_1",
-                concat!("vmladava.", $type, " r0, q0, \\row_0"),
-                concat!("vmladava.", $type, " r2, q1, \\row_0"),
-                concat!("vmladava.", $type, " r4, q2, \\row_0"),
-                concat!("vmladava.", $type, " r6, q3, \\row_0"),
-                concat!("vmladava.", $type, " r8, q0, \\row_1"),
-                concat!("vmladava.", $type, " r10, q1, \\row_1"),
-                concat!("vmladava.", $type, " r12, q2, \\row_1"),
-                concat!("vmladava.", $type, " lr, q3, \\row_1"),
-                ".endm",
-                ".macro unit",
-                "vldmia r1!, {{d0-d7}}",
-                "vldmia r3!, {{d8-d11}}",
-                "vldmia r5!, {{d12-d15}}",
-                "products q4, q6",
-                "vldmia r1!, {{d0-d7}}",
-                "products q5, q7",
-                ".endm",
+                "add r4, r12",
+                "adds r4, #1",
+                "push {{r1, r2, r4, r6, r7, r8}}",
+                begin_macros!(),
                 // Two rows.
                 "1:",
                 $($begin,)*
@@ -100,9 +113,8 @@ macro_rules! panel {
                 ".p2align 2",
                 "2:",
                 ".rept 8",
-                "unit",
+                concat!("unit ", $type),
                 ".endr",
-                $skip,
                 "subs r7, #1",
                 "bne.w 2b",
                 "stm r9, {{r0, r2, r4, r6}}",
@@ -118,21 +130,94 @@ macro_rules! panel {
                 "add sp, #24",
                 "vpop {{d8-d15}}",
                 "pop {{r4-r11, pc}}",
-                ".purgem unit",
-                ".purgem products",
+                end_macros!(),
             }
         }
     };
 }
 
-panel!(panel_i8, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "");
-panel!(panel_of_tile, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"], "add.w r1, r1, #3072");
-panel!(add_panel_i8, i8, "s8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
-panel!(add_panel_u8, u8, "u8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"], "");
+panel!(panel_i8, i8, "s8", ["clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}"]);
+panel!(add_panel_i8, i8, "s8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"]);
+panel!(add_panel_u8, u8, "u8", ["ldm r9, {{r0, r2, r4, r6}}", "ldm r11, {{r8, r10, r12, lr}}"]);
+
+/// What [`tile`] multiplies: rows that lie side by side, as do their sums. A row goes together with one of the other half of them, so that where both
+/// end, the next two begin.
+#[repr(C)]
+pub(super) struct Halves<T> {
+    pub(super) weight: *const i8,
+    /// The first row of each half.
+    pub(super) input: [*const T; 2],
+    /// Behind the tile.
+    pub(super) weight_end: *const i8,
+    /// The sums of the first row of each half.
+    pub(super) out: [*mut i32; 2],
+}
+
+/// The products of halves of rows with all panels of a tile, part by part; `$next` leads from one part to the next.
+macro_rules! tile {
+    ($name:ident, [$($next:literal),*]) => {
+        assembly! {
+            /// See [`tile`].
+            ///
+            /// # Safety
+            ///
+            /// All rows, sums and weights that `halves` tells of are there, at multiples of 4; each half has a row, and the rows are whole parts.
+            pub(super) fn $name(halves: &Halves<i8>) {
+                "push {{r4-r11, lr}}",
+                "vpush {{d8-d15}}",
+                "ldm r0, {{r1, r3, r5, r7, r9, r11}}",
+                // Where the sums of the first half end, those of the second begin; what brings rows and sums back; behind the last panel.
+                "mov r2, r11",
+                "subs r4, r5, r3",
+                "sub r6, r11, r9",
+                "subs r6, #16",
+                "add r8, r1, #4096",
+                "push {{r1, r2, r4, r6, r8}}",
+                begin_macros!(),
+                // Two rows.
+                "1:",
+                "clrm {{r0, r2, r4, r6, r8, r10, r12, lr}}",
+                // A part.
+                "2:",
+                ".rept 8",
+                "unit s8",
+                ".endr",
+                $($next,)*
+                "stm r9, {{r0, r2, r4, r6}}",
+                "stm r11, {{r8, r10, r12, lr}}",
+                "ldrd r1, r0, [sp]",
+                "add r9, r9, #64",
+                "add r11, r11, #64",
+                "cmp r9, r0",
+                "bne.w 1b",
+                // The next panel.
+                "add r1, r1, #1024",
+                "add r7, r7, #1024",
+                "adds r0, #16",
+                "strd r1, r0, [sp]",
+                "ldrd r2, r4, [sp, #8]",
+                "ldr r6, [sp, #16]",
+                "subs r3, r3, r2",
+                "subs r5, r5, r2",
+                "sub r9, r9, r4",
+                "sub r11, r11, r4",
+                "cmp r1, r6",
+                "bne.w 1b",
+                "add sp, #20",
+                "vpop {{d8-d15}}",
+                "pop {{r4-r11, pc}}",
+                end_macros!(),
+            }
+        }
+    };
+}
+
+tile!(tile_of_part, []);
+tile!(tile_of_parts, ["add.w r1, r1, #3072", "cmp r1, r7", "bne.w 2b"]);
 
 /// Bytes of code of a unit.
 pub(super) const UNIT_CODE: usize = 20 * 4;
-const _: () = assert!(UNITS * UNIT == HELIUM_PART && 3 * CHANNELS * HELIUM_PART == 3072);
+const _: () = assert!(UNITS * UNIT == HELIUM_PART && CHANNELS * HELIUM_PART == 1024 && TILE_CHANNELS == 4 * CHANNELS);
 
 /// Makes a panel of rows that lie `stride` apart: `units · 32` inputs, each with `$offset` added.
 macro_rules! pack {

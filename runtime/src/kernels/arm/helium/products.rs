@@ -14,8 +14,8 @@
 use core::mem::MaybeUninit;
 
 use super::panels::{
-    CHANNELS, Dot, Multiply, Panel, UNIT, UNIT_CODE, UNITS, add_panel_i8, add_panel_u8, dot_i8, dot_of_panel_i8,
-    dot_of_panel_u8, dot_u8, pack_i8, pack_u8, panel_i8, panel_of_tile, raise,
+    CHANNELS, Dot, Halves, Multiply, MultiplyHalves, Panel, UNIT, UNIT_CODE, UNITS, add_panel_i8, add_panel_u8, dot_i8,
+    dot_of_panel_i8, dot_of_panel_u8, dot_u8, pack_i8, pack_u8, panel_i8, raise, tile_of_part, tile_of_parts,
 };
 use crate::format::layout::{HELIUM_PART, TILE_CHANNELS};
 use crate::kernels::MatmulShape;
@@ -25,8 +25,8 @@ const CHUNK: usize = 768;
 
 /// int8 or u8, and what multiplies it.
 trait Element: Copy {
-    /// The products with panels of a tile, in whole parts; `None` where weights have to be raised first.
-    const OF_TILE: Option<Multiply<Self>>;
+    /// The products with tiles of one part, and of any number; `None` where weights have to be raised first.
+    const OF_TILE: Option<[MultiplyHalves<Self>; 2]>;
     /// Makes a panel of four rows of weights, raised where that has to be.
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8);
     /// The products with a panel; those of the next panel are added.
@@ -41,7 +41,7 @@ trait Element: Copy {
 }
 
 impl Element for i8 {
-    const OF_TILE: Option<Multiply<i8>> = Some(panel_of_tile);
+    const OF_TILE: Option<[MultiplyHalves<i8>; 2]> = Some([tile_of_part, tile_of_parts]);
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8) = pack_i8;
     const FIRST: Multiply<i8> = panel_i8;
     const NEXT: Multiply<i8> = add_panel_i8;
@@ -54,7 +54,7 @@ impl Element for i8 {
 }
 
 impl Element for u8 {
-    const OF_TILE: Option<Multiply<u8>> = None;
+    const OF_TILE: Option<[MultiplyHalves<u8>; 2]> = None;
     const PACK: unsafe extern "C" fn(*const i8, usize, usize, *mut i8) = pack_u8;
     const FIRST: Multiply<u8> = add_panel_u8;
     const NEXT: Multiply<u8> = add_panel_u8;
@@ -182,11 +182,22 @@ impl<T: Element> Product<T> {
             weight,
             iterations,
             entry: (iterations * UNITS - units) * UNIT_CODE,
-            input: [row, row.wrapping_add(input_stride)],
-            out: [sums, sums.wrapping_add(out_stride)],
             input_step: (2 * input_stride).wrapping_sub(k),
             out_step: size_of::<i32>() * 2 * out_stride,
             out_end: sums.wrapping_add(self.whole[0] * out_stride),
+            input: [row, row.wrapping_add(input_stride)],
+            out: [sums, sums.wrapping_add(out_stride)],
+        }
+    }
+
+    /// The pairs of rows with a tile, where they lie side by side, as do their sums.
+    fn halves(&self, weight: *const i8, sums: *mut i32) -> Halves<T> {
+        let (rows, k) = (self.whole[0] / 2, self.shape.k);
+        Halves {
+            weight,
+            input: [self.input, self.input.wrapping_add(rows * k)],
+            weight_end: weight.wrapping_add(TILE_CHANNELS * k),
+            out: [sums, sums.wrapping_add(rows * TILE_CHANNELS)],
         }
     }
 
@@ -208,7 +219,7 @@ impl<T: Element> Product<T> {
                 // SAFETY: the caller's promise; the scratch memory is large enough and aligned.
                 unsafe {
                     self.weights.pack::<T>(channel, begin, k, scratch);
-                    multiply(panel);
+                    multiply(&panel);
                 }
             }
         }
@@ -253,18 +264,21 @@ impl<T: Element> Product<T> {
         let MatmulShape { m, n, k, input_stride, out_stride, .. } = self.shape;
         match (self.weights, T::OF_TILE) {
             // SAFETY: the caller's promise, and `new` has looked at the alignment.
-            (Weights::Tiles(first, stride), Some(multiply)) => unsafe {
-                let last = whole % HELIUM_PART;
-                let parts = whole - last;
+            (Weights::Tiles(first, stride), Some(of_tile)) => unsafe {
+                let is_dense = k.is_multiple_of(HELIUM_PART) && input_stride == k && out_stride == TILE_CHANNELS;
                 for channel in (0..channels).step_by(TILE_CHANNELS) {
                     let (weight, sums) = (first.add(channel / TILE_CHANNELS * stride), self.sums(out, channel));
-                    if parts > 0 {
-                        self.panel(weight, sums, 0, parts).of_tile(multiply, HELIUM_PART);
+                    if is_dense {
+                        let [of_part, of_parts] = of_tile;
+                        let multiply = if k == HELIUM_PART { of_part } else { of_parts };
+                        multiply(&self.halves(weight, sums));
+                        continue;
                     }
-                    if last > 0 {
-                        let multiply = if parts == 0 { T::FIRST } else { T::NEXT };
-                        let weight = weight.add(parts * TILE_CHANNELS);
-                        self.panel(weight, sums, parts, last).of_tile(multiply, last);
+                    let (mut part, mut multiply) = (0, T::FIRST);
+                    while part < whole {
+                        let width = HELIUM_PART.min(whole - part);
+                        self.panel(weight.add(part * TILE_CHANNELS), sums, part, width).of_tile(multiply, width);
+                        (part, multiply) = (part + width, T::NEXT);
                     }
                 }
             },
