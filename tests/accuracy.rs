@@ -62,8 +62,9 @@ const BUILT_IN: [BuiltInBar; 2] = [
         lost_accuracy: 0.005,
     },
 ];
-/// Each seed masks the documents anew: together they give the figures two thousand tokens to stand on.
-const SEEDS: std::ops::Range<u64> = 0..12;
+/// Each seed masks the documents anew: together they give the figures eight thousand tokens to stand on. Both models give other answers for some
+/// 2 % of them, so of two thousand tokens one would be right 5 more often than the other by chance alone, which is 0.25 %.
+const SEEDS: std::ops::Range<u64> = 0..48;
 
 /// Runs both models and holds the last hidden states against the bar.
 fn check(what: &str, dir: &Path, blob: &[u8], sequences: &[Ids], bar: &Bar) -> Comparison {
@@ -131,7 +132,7 @@ fn built_in_models_predict_as_well_as_their_float_checkpoints() {
         let masked = Score::mean(&SEEDS.map(|seed| score(EvalTask::Mlm, seed)).collect::<Vec<_>>());
         let pairs = score(EvalTask::NextSentence, 0);
         println!("{}: masked {masked:?}, pairs {pairs:?}", bar.model.name());
-        assert!(masked.count >= 2000);
+        assert!(masked.count >= 8000);
         assert!(masked.agreement.unwrap() >= bar.agreement, "{masked:?}");
         assert!(masked.int8.accuracy >= masked.fp32.unwrap().accuracy - bar.lost_accuracy, "{masked:?}");
         // A few dozen pairs: one more or less says nothing about accuracy.
