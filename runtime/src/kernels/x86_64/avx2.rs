@@ -89,6 +89,7 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weig
         let count = (shape.m - first_row).min(ROWS);
         // The first rows ask for the weights that come next, each block for a part of them.
         let ahead = if first_row == 0 { shape.bytes_to_next_weights(tiles) } else { 0 };
+        let row_ahead = (4 * TILE_CHANNELS).div_ceil(count);
         // Once for no inputs, too: then all sums are 0.
         for first in (0..shape.k.max(1)).step_by(INPUTS) {
             let inputs = (shape.k - first).min(INPUTS);
@@ -105,7 +106,8 @@ unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weig
                 unsafe {
                     let weight = weight.add(index * shape.weight_stride + first * TILE_CHANNELS);
                     let out = out.add(index * shape.out_tile_stride + first_row * shape.out_stride);
-                    let block = Block { shape, rows: &rows, count, weight, inputs, ahead, out, add: first > 0 };
+                    let block =
+                        Block { shape, rows: &rows, count, weight, inputs, ahead, row_ahead, out, add: first > 0 };
                     if index + 1 < tiles {
                         packed_rows::<SIGNED, 2>(&block);
                     } else {
@@ -192,6 +194,8 @@ struct Block<'a> {
     inputs: usize,
     /// So many bytes on are the weights that come next; 0 if they have been asked for.
     ahead: usize,
+    /// Of these, as many bytes as a row asks for with four inputs.
+    row_ahead: usize,
     out: *mut i32,
     /// Whether there are sums of earlier inputs, to be added to.
     add: bool,
@@ -238,7 +242,8 @@ unsafe fn packed_block<const M: usize, const T: usize>(
     first: usize,
     offsets: &[[__m256i; 2]; T],
 ) -> usize {
-    let Block { shape, rows, weight, inputs, ahead, .. } = *block;
+    let Block { rows, weight, inputs, ahead, row_ahead, .. } = *block;
+    let MatmulShape { weight_stride, out_stride, out_tile_stride, .. } = *block.shape;
     let magnitudes = rows.magnitudes.as_ptr().wrapping_add(first).cast::<u8>();
     let signs = rows.signs.as_ptr().wrapping_add(first).cast::<u8>();
     let mut sums = [[[_mm256_setzero_si256(); 2]; T]; M];
@@ -250,12 +255,19 @@ unsafe fn packed_block<const M: usize, const T: usize>(
             }
         }
     }
+    // Pointers go on by constants, so that the loop does little else than multiply.
+    let mut weights = [weight; T];
     // Of the next weights, as large a part as these rows are of all.
-    let next = weight.wrapping_add(ahead + TILE_CHANNELS * inputs * first / block.count);
-    let step = (4 * TILE_CHANNELS * M).div_ceil(block.count);
+    let mut next = [weight.wrapping_add(ahead + row_ahead * inputs / 4 * first); T];
+    for tile in 1..T {
+        weights[tile] = weights[tile - 1].wrapping_add(weight_stride);
+        next[tile] = next[tile - 1].wrapping_add(weight_stride);
+    }
+    let step = row_ahead * M;
     for k in (0..inputs).step_by(4) {
-        for tile in 0..T {
-            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(tile * shape.weight_stride + k / 4 * step));
+        for next in &mut next {
+            _mm_prefetch::<_MM_HINT_T1>(*next);
+            *next = next.wrapping_add(step);
         }
         for row in 0..M {
             // SAFETY: of each row these four inputs have been taken apart.
@@ -265,13 +277,16 @@ unsafe fn packed_block<const M: usize, const T: usize>(
             };
             let (magnitudes, signs) = (_mm256_set1_epi32(magnitudes), _mm256_set1_epi32(signs));
             for tile in 0..T {
-                for half in 0..2 {
-                    let at = tile * shape.weight_stride + TILE_CHANNELS * k + 32 * half;
-                    // SAFETY: 64 weights of these four inputs are readable in each tile.
-                    let weights = unsafe { exclusive_or(signs, weight.add(at)) };
-                    sums[row][tile][half] = multiply_add(sums[row][tile][half], magnitudes, weights);
+                let [low, high] = &mut sums[row][tile];
+                // SAFETY: 64 weights of these four inputs are readable in each tile.
+                unsafe {
+                    multiply_add_memory::<0>(low, magnitudes, signs, weights[tile]);
+                    multiply_add_memory::<32>(high, magnitudes, signs, weights[tile]);
                 }
             }
+        }
+        for weights in &mut weights {
+            *weights = weights.wrapping_add(4 * TILE_CHANNELS);
         }
     }
     for row in 0..M {
@@ -279,7 +294,7 @@ unsafe fn packed_block<const M: usize, const T: usize>(
             for half in 0..2 {
                 // SAFETY: the row has sixteen elements in each tile; loads and stores are unaligned.
                 unsafe {
-                    let at = tile * shape.out_tile_stride + (first + row) * shape.out_stride + 8 * half;
+                    let at = tile * out_tile_stride + (first + row) * out_stride + 8 * half;
                     let out = block.out.add(at).cast();
                     let before = if block.add { _mm256_loadu_si256(out) } else { _mm256_setzero_si256() };
                     _mm256_storeu_si256(out, _mm256_add_epi32(before, sums[row][tile][half]));
@@ -290,26 +305,37 @@ unsafe fn packed_block<const M: usize, const T: usize>(
     M
 }
 
-/// `signs ^ weights` of 32 weights in memory. The compiler would keep them in registers for the next row, and sums in memory instead.
+/// [`multiply_add`] of `magnitudes` and `signs ^ weights`, of 32 weights in memory, AT bytes on. The compiler would keep them in registers for the
+/// next row, and sums in memory instead; and in another order than this one, the units that multiply wait for others.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2, and 32 bytes are readable.
+/// The CPU has AVX2, and 32 bytes are readable there.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn exclusive_or(signs: __m256i, weights: *const i8) -> __m256i {
-    let flipped;
+unsafe fn multiply_add_memory<const AT: usize>(
+    sum: &mut __m256i,
+    magnitudes: __m256i,
+    signs: __m256i,
+    weights: *const i8,
+) {
     // SAFETY: the caller's 32 bytes; the load is unaligned.
     unsafe {
         asm!(
-            "vpxor {flipped}, {signs}, ymmword ptr [{weights}]",
-            flipped = lateout(ymm_reg) flipped,
+            "vpxor {products}, {signs}, ymmword ptr [{weights} + {at}]",
+            "vpmaddubsw {products}, {magnitudes}, {products}",
+            "vpmaddwd {products}, {products}, {ones}",
+            "vpaddd {sum}, {sum}, {products}",
+            products = out(ymm_reg) _,
+            sum = inout(ymm_reg) *sum,
+            magnitudes = in(ymm_reg) magnitudes,
             signs = in(ymm_reg) signs,
+            ones = in(ymm_reg) _mm256_set1_epi16(1),
             weights = in(reg) weights,
+            at = const AT,
             options(pure, readonly, nostack, preserves_flags),
         );
     }
-    flipped
 }
 
 /// How bytes of a type become int16.
