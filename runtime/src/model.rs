@@ -7,7 +7,7 @@ use crate::error::FormatError;
 use crate::format::constants::{Constants, LayerConstants};
 use crate::format::contents::{self, LAYER_NORM_HEADER_BYTES};
 use crate::format::header::{HEADER_BYTES, Header};
-use crate::format::layout::{TILE_CHANNELS, WeightLayout};
+use crate::format::layout::WeightLayout;
 use crate::format::manifest::{Manifest, Provenance};
 use crate::format::section::{ENTRY_BYTES, Element, Section, SectionKind};
 use crate::format::signature::Signature;
@@ -221,40 +221,6 @@ impl<S: Storage> Model<S> {
     pub(crate) fn layer_norm(&self, kind: SectionKind, layer: usize) -> Result<LayerNorm, Unreadable> {
         let offset = self.offset(kind, layer);
         LayerNorm::parse(&self.blob.read(offset)?).ok_or(Unreadable { offset })
-    }
-
-    /// Fraction bits of the residual stream after a layer, 0 = embeddings: of the last hidden states as they are, of those before when
-    /// each channel has been multiplied by [its multiplier](Self::hidden_multipliers).
-    ///
-    /// # Errors
-    ///
-    /// If the device fails, or the model has fewer layers.
-    pub fn hidden_fraction_bits(&self, layer: usize) -> Result<i32, Unreadable> {
-        let norm = match layer.checked_sub(1) {
-            None => self.layer_norm(SectionKind::EmbeddingsLayerNorm, 0),
-            Some(layer) => self.layer_norm(SectionKind::OutputLayerNorm, layer),
-        };
-        norm.map(|norm| norm.fraction_bits)
-    }
-
-    /// The multipliers of the channels of the residual stream after a layer, 0 = embeddings, into `out`: 1 for the last.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    pub fn hidden_multipliers(&self, layer: usize, out: &mut [i32]) -> Result<(), Unreadable> {
-        out.fill(1);
-        if layer >= usize::from(self.config().num_hidden_layers) {
-            return Ok(());
-        }
-        let tiles = self.tiles(SectionKind::AttentionOutput, layer);
-        for (index, out) in out.chunks_mut(TILE_CHANNELS).enumerate().take(tiles.count()) {
-            let tile = tiles.tile(0, index);
-            self.values(tile.offset, tile.channels, |parameters: &[[i32; 3]]| {
-                out.iter_mut().zip(parameters).for_each(|(out, &[_, _, multiplier])| *out = multiplier);
-            })?;
-        }
-        Ok(())
     }
 
     /// Constants outside the layers.

@@ -4,6 +4,7 @@
 //! key rows are quantised to int8 with a scale of their own, values with one scale per channel over the tokens. Padding never
 //! enters, so a sequence's bits do not depend on its batch.
 
+use super::residual::{add_tile, quantize_residual};
 use super::share::Share;
 use super::workspace::{QUERY_ROWS, Rows, Workspace, padded, take};
 use super::{Constants, Forward};
@@ -205,7 +206,7 @@ impl<S: Storage> Forward<'_, S> {
         let Share { seq_len, first_token, tokens, .. } = self.share;
         let Workspace { residual, largest, arena, .. } = &mut self.workspace;
         let rows = Rows::take(&mut &mut **arena, seq_len, h).part(first_token, tokens);
-        super::quantize_residual(self.kernels, residual, largest, h, rows);
+        quantize_residual(self.kernels, residual, largest, h, rows);
         #[cfg(feature = "threads")]
         self.exchange_rows()?;
         Ok(())
@@ -286,6 +287,6 @@ impl<S: Storage> Forward<'_, S> {
         let Workspace { residual, arena, seq_len, .. } = &mut self.workspace;
         let mut rows = Rows::take(&mut &mut **arena, *seq_len, h);
         let (rows, acc) = rows.split();
-        super::add_tile(kernels, &linear, &rows, index, &mut TileMemory { acc, groups: &mut [] }, residual)
+        add_tile(kernels, &linear, &rows, index, &mut TileMemory { acc, groups: &mut [] }, residual)
     }
 }

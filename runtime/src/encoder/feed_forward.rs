@@ -3,8 +3,9 @@
 //! The activations are quantised as they are produced: 256 channels of every token share one int8 scale per token, and only
 //! one such group exists as int16 at a time.
 
+use super::Forward;
+use super::residual::{add_tile, quantize_residual};
 use super::workspace::{Rows, Workspace, groups, take};
-use super::{Forward, add_tile};
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::GROUP_SIZE;
@@ -60,7 +61,7 @@ impl<S: Storage> Forward<'_, S> {
         let Workspace { residual, largest, arena, .. } = &mut self.workspace;
         let (residual, largest) = (part_mut(residual, first * h, tokens * h), part_mut(largest, first, tokens));
         let memory = FeedForward::in_arena(arena, tokens, h, groups(config));
-        super::quantize_residual(kernels, residual, largest, h, memory.rows);
+        quantize_residual(kernels, residual, largest, h, memory.rows);
     }
 
     /// One tile of the intermediate layer and its activation.

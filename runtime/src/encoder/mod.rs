@@ -5,19 +5,19 @@ use crate::format::constants::LayerConstants;
 use crate::format::section::SectionKind;
 use crate::kernels::Kernels;
 use crate::model::Model;
-use crate::ops::linear::{Linear, Outputs, QuantizedRows, TileMemory, part_mut};
-use crate::ops::quantize::quantize_smoothed;
+use crate::ops::linear::part_mut;
 use crate::storage::{Storage, Unreadable};
 use crate::trace::{Observer, Site};
 use schedule::{Progress, Schedule, Stage};
 use share::Share;
-use workspace::{Rows, Workspace};
+use workspace::Workspace;
 
 mod attention;
 mod batch;
 pub mod embeddings;
 mod feed_forward;
 pub(crate) mod norm;
+mod residual;
 pub mod schedule;
 mod share;
 #[cfg(feature = "threads")]
@@ -228,48 +228,6 @@ impl<'p, S: Storage> Forward<'p, S> {
         }
         Ok(())
     }
-}
-
-impl<S: Storage> Model<S> {
-    /// Quantises rows of the last hidden states for a head, through its smoothing multipliers.
-    pub(crate) fn quantize_smoothed<'r>(
-        &self,
-        kind: SectionKind,
-        mut hidden: impl FnMut(usize) -> &'r [i16],
-        mut rows: Rows<'_>,
-    ) -> Result<(), Unreadable> {
-        let h = usize::from(self.config().hidden_size);
-        self.values(self.offset(kind, 0), h, |smoothing: &[i16]| {
-            rows.quantize(|index, out| quantize_smoothed(hidden(index), smoothing, out));
-        })
-    }
-}
-
-/// Quantises rows of the residual stream, of which the largest magnitudes are known.
-fn quantize_residual(kernels: &Kernels, residual: &[i16], largest: &[u16], h: usize, mut rows: Rows<'_>) {
-    let mut residual = residual.chunks_exact(h.max(1)).zip(largest);
-    rows.quantize(|_, out| {
-        let (row, &largest) = residual.next().unwrap_or((&[], &0));
-        (kernels.quantize_i16)(row, largest.into(), out)
-    });
-}
-
-/// One tile of a linear layer, added to the residual stream: see [`add_residual`](crate::ops::requantize::add_residual).
-fn add_tile<S: Storage>(
-    kernels: &Kernels,
-    linear: &Linear<S>,
-    rows: &QuantizedRows<'_>,
-    index: usize,
-    memory: &mut TileMemory<'_>,
-    residual: &mut [i16],
-) -> Result<(), Unreadable> {
-    let h = linear.tiles.channels;
-    linear.tile(kernels, rows, (0, index), memory, |outputs| {
-        let at = outputs.row * h + outputs.channel;
-        let residual = residual.get_mut(at..).unwrap_or_default();
-        let Outputs { tile, requantizer, channels, multiplier, .. } = outputs;
-        (kernels.add_residual)(tile, &requantizer, channels, multiplier, residual, h);
-    })
 }
 
 /// Checks a sequence against the model and its workspace.
