@@ -100,7 +100,7 @@ pub(super) fn layer_norm(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &
         return layer_norm::normalize(row, parameters, normalizer);
     }
     let &Normalizer { inverse, offset } = normalizer;
-    let (row, tail) = row.split_at_mut(whole);
+    let Some((row, tail)) = row.split_at_mut_checked(whole) else { return 0 };
     let Range { start, end } = row.as_mut_ptr_range();
     // SAFETY: so many are there, and they are aligned.
     let largest = unsafe { normalize_asm(start, parameters.as_ptr(), end, inverse, offset) };
