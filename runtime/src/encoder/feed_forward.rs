@@ -16,6 +16,8 @@ use crate::trace::{Observer, Site};
 
 /// Memory of the feed-forward block; T tokens of one pass, F channels.
 struct FeedForward<'w> {
+    /// The largest magnitude of each row of the residual stream.
+    largest: &'w [u16],
     rows: Rows<'w>,
     /// `[groups, T]`.
     group_scales: &'w mut [i32],
@@ -26,9 +28,11 @@ struct FeedForward<'w> {
 
 impl<'w> FeedForward<'w> {
     /// Divides the arena, always in the same way.
-    fn in_arena(arena: &'w mut [u8], tokens: usize, h: usize, groups: usize) -> Self {
+    fn in_arena(arena: &'w mut [u8], largest: &'w [u16], h: usize, groups: usize) -> Self {
+        let tokens = largest.len();
         let mut rest = arena;
         Self {
+            largest,
             rows: Rows::take(&mut rest, tokens, h),
             group_scales: take(&mut rest, tokens * groups),
             activations: take(&mut rest, tokens * (groups + 1) * GROUP_SIZE),
@@ -49,19 +53,16 @@ impl<S: Storage> Forward<'_, S> {
         let (first, tokens) = self.pass(pass);
         let config = self.model.config();
         let h = usize::from(config.hidden_size);
-        let Workspace { residual, arena, .. } = &mut self.workspace;
-        (part_mut(residual, first * h, tokens * h), FeedForward::in_arena(arena, tokens, h, groups(config)))
+        let Workspace { residual, largest, arena, .. } = &mut self.workspace;
+        let largest = part(largest, first, tokens);
+        (part_mut(residual, first * h, tokens * h), FeedForward::in_arena(arena, largest, h, groups(config)))
     }
 
     /// The residual stream of a pass, int8.
     pub(super) fn intermediate_input(&mut self, pass: usize) {
-        let (kernels, (first, tokens)) = (self.kernels, self.pass(pass));
-        let config = self.model.config();
-        let h = usize::from(config.hidden_size);
-        let Workspace { residual, largest, arena, .. } = &mut self.workspace;
-        let (residual, largest) = (part_mut(residual, first * h, tokens * h), part_mut(largest, first, tokens));
-        let memory = FeedForward::in_arena(arena, tokens, h, groups(config));
-        quantize_residual(kernels, residual, largest, h, memory.rows);
+        let (kernels, h) = (self.kernels, usize::from(self.model.config().hidden_size));
+        let (residual, memory) = self.feed_forward(pass);
+        quantize_residual(kernels, residual, memory.largest, h, memory.rows);
     }
 
     /// One tile of the intermediate layer and its activation.
@@ -77,7 +78,7 @@ impl<S: Storage> Forward<'_, S> {
         let delta = delta_table(model.config().hidden_act);
         let f = usize::from(model.config().intermediate_size);
         let (_, tokens) = self.pass(pass);
-        let (_, FeedForward { mut rows, group_scales, activations }) = self.feed_forward(pass);
+        let (_, FeedForward { mut rows, group_scales, activations, .. }) = self.feed_forward(pass);
         let (rows, acc) = rows.split();
         let tile = linear.tiles.tile(0, index);
         let group = tile.channel / GROUP_SIZE;
@@ -105,7 +106,7 @@ impl<S: Storage> Forward<'_, S> {
         let (kernels, constants) = (self.kernels, self.constants.layer);
         let linear = self.model.linear(SectionKind::Output, layer, constants.output);
         let f = usize::from(self.model.config().intermediate_size);
-        let (residual, FeedForward { rows, group_scales, activations }) = self.feed_forward(pass);
+        let (residual, FeedForward { rows, group_scales, activations, .. }) = self.feed_forward(pass);
         let tokens = rows.shifts.len();
         if index == 0 {
             normalize_scales(group_scales, rows.shifts);

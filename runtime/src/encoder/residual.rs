@@ -24,7 +24,8 @@ impl<S: Storage> Model<S> {
         norm.map(|norm| norm.fraction_bits)
     }
 
-    /// The multipliers of the channels of the residual stream after a layer, 0 = embeddings, into `out`: 1 for the last.
+    /// The multipliers of the channels of the residual stream after a layer, 0 = embeddings, into `out`, `[hidden_size]`: below 2¹⁵ for a model
+    /// that was converted, and 1 behind the last layer. See [`add_residual`](crate::ops::requantize::add_residual).
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! All scratch memory of a forward pass, in one slice that the caller owns.
 //!
-//! The residual stream, `2 · N · H` bytes, and the largest magnitude of each of its rows, 2 N, stay; the rest is divided anew by each stage. With R rows at work and b = min(R, 64):
+//! The residual stream, `2 · N · H` bytes, and the largest magnitude of each of its rows, 2 N, stay; the rest is divided anew by each
+//! stage. With R rows at work and b = min(R, 64):
 //!
 //! | stage        | bytes beside the residual stream                                                                       |
 //! |--------------|--------------------------------------------------------------------------------------------------------|

@@ -11,6 +11,8 @@ use crate::ops::softmax::RowScale;
 pub mod aarch64;
 #[cfg(any(kernel_dsp, kernel_helium, kernel_thumb2))]
 pub mod arm;
+#[cfg(any(kernel_helium, all(target_arch = "riscv32", target_feature = "m")))]
+mod assembly;
 #[cfg(any(
     all(target_arch = "aarch64", target_feature = "neon"),
     kernel_dsp,

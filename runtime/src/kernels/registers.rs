@@ -6,6 +6,7 @@ use super::PerChannel;
 use super::four::four;
 use crate::ops::activation;
 use crate::ops::average::{self, Divisor};
+use crate::ops::fixed_point::saturate_to_i16;
 use crate::ops::quantize::{self, Steps};
 use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
 use crate::ops::softmax::{self, RowScale};
@@ -93,7 +94,7 @@ pub(super) fn add_residual<C: Core>(
                     let x = *residual;
                     *residual = four!(|value, multiplier, x| {
                         let sum = value.saturating_add(i32::from(x).wrapping_mul(multiplier));
-                        saturate(sum >> SUM_FRACTION_BITS)
+                        saturate_to_i16(sum >> SUM_FRACTION_BITS)
                     });
                 }
             }
@@ -103,12 +104,6 @@ pub(super) fn add_residual<C: Core>(
             }
         }
     }
-}
-
-/// To int16.
-#[inline(always)]
-fn saturate(value: i32) -> i16 {
-    value.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 /// GELU between two steps of 1/32, from −8 on: `activate(x) = ⌊(offset + slope · x) / 2⁸⌋`, for x with 12 fraction bits. At both ends, and beyond

@@ -84,6 +84,18 @@ pub const fn accumulator_shift(k: usize) -> u32 {
     normalizing_shift((k * 127 * 127) as i32)
 }
 
+/// Saturates to the whole of int16, as one instruction of most cores does.
+#[inline(always)]
+pub const fn saturate_to_i16(value: i32) -> i16 {
+    if value > 32767 {
+        32767
+    } else if value < -32768 {
+        -32768
+    } else {
+        value as i16
+    }
+}
+
 /// Saturates to −32767..=32767: symmetric, so that a magnitude never overflows.
 #[inline(always)]
 pub const fn saturate_i16(value: i32) -> i16 {

@@ -7,6 +7,8 @@
 //!
 //! Source: `torch.nn.LayerNorm`.
 
+use super::fixed_point::saturate_to_i16;
+
 /// Fraction bits of the normalised value before γ: |x̂| ≤ √4096 leaves it below 2²⁰. Where one
 /// channel is far larger than all others, these are a tenth of a standard deviation, and 10 bits would cost them 1 % of their value.
 pub const NORMALIZED_FRACTION_BITS: u32 = 13;
@@ -82,7 +84,7 @@ pub fn normalize(row: &mut [i16], parameters: &[[i32; 2]], normalizer: &Normaliz
     let mut largest = 0;
     for (x, &[gamma, beta]) in row.iter_mut().zip(parameters) {
         let scaled = normalizer.normalize(*x).wrapping_mul(gamma).wrapping_add(beta);
-        *x = (scaled >> SCALED_FRACTION_BITS).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        *x = saturate_to_i16(scaled >> SCALED_FRACTION_BITS);
         largest = largest.max(x.unsigned_abs());
     }
     largest.into()

@@ -2,7 +2,7 @@
 //!
 //! Everything here works on a *tile*, `[rows][16]` int32; rows are told by the scales or shifts that come with them.
 
-use super::fixed_point::{rounding_multiply_high, scale_by_power_of_two};
+use super::fixed_point::{rounding_multiply_high, saturate_to_i16, scale_by_power_of_two};
 use crate::kernels::PerChannel;
 
 /// What makes values of a tile's sums: see [`requantize`].
@@ -71,7 +71,7 @@ pub const SUM_FRACTION_BITS: u32 = 8;
 /// `residual[r · stride + c] = ⌊(residual[r · stride + c] · multiplier[c] + value[r][c]) / 2⁸⌋`, saturated, where the values are what
 /// [`requantize`] makes of the tile, for the first `channels` channels of every row that `residual` begins. What the tile is then means nothing.
 ///
-/// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁶, bring
+/// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁵ where a model was converted, bring
 /// them to the unit of the sum.
 pub fn add_residual(
     tile: &mut [i32],
@@ -86,7 +86,7 @@ pub fn add_residual(
     for (values, residual) in rows.zip(residual.chunks_mut(stride.max(1))) {
         for ((residual, &value), &multiplier) in residual.iter_mut().zip(values).zip(multiplier).take(channels) {
             let sum = value.saturating_add(i32::from(*residual).wrapping_mul(multiplier));
-            *residual = (sum >> SUM_FRACTION_BITS).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+            *residual = saturate_to_i16(sum >> SUM_FRACTION_BITS);
         }
     }
 }

@@ -10,6 +10,9 @@ use super::units::RESIDUAL_LIMIT;
 /// Largest multiplier: what kernels take in 16 bits.
 const LARGEST_MULTIPLIER: f64 = 32767.0;
 
+/// Fewest fraction bits of a sum: what would need fewer belongs to no trained model, and saturates.
+const SMALLEST_SUM_BITS: i32 = -48;
+
 /// What a layer norm's output is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct NormParameters<'a> {
@@ -44,13 +47,12 @@ impl ResidualUnits {
         let unit =
             norm.bounds().zip(factors).map(|(bound, factor)| bound / factor).fold(0.0, f64::max) / RESIDUAL_LIMIT;
         let largest = unit * factors.iter().copied().fold(0.0, f64::max);
-        let mut sum_bits = sum_bits;
-        while libm::ldexp(largest, sum_bits + SUM_FRACTION_BITS as i32) > LARGEST_MULTIPLIER {
-            sum_bits -= 1;
-        }
+        let fits = |bits: &i32| libm::ldexp(largest, bits + SUM_FRACTION_BITS as i32) <= LARGEST_MULTIPLIER;
+        let sum_bits = (SMALLEST_SUM_BITS..=sum_bits).rev().find(fits).unwrap_or(SMALLEST_SUM_BITS);
         // Rounded up: a unit must not be finer than that which does not saturate.
-        let rounded =
-            |factor: &f64| libm::ceil(libm::ldexp(unit * factor, sum_bits + SUM_FRACTION_BITS as i32)).max(1.0);
+        let rounded = |factor: &f64| {
+            libm::ceil(libm::ldexp(unit * factor, sum_bits + SUM_FRACTION_BITS as i32)).clamp(1.0, LARGEST_MULTIPLIER)
+        };
         let factors: Vec<f64> = factors.iter().map(rounded).collect();
         Self { multipliers: factors.iter().map(|&factor| factor as i32).collect(), sum_bits, factors }
     }
@@ -79,6 +81,16 @@ impl ResidualUnits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn absurd_weights_have_units_too() {
+        for gamma in [f32::MAX, f32::MIN_POSITIVE, 0.0] {
+            let units =
+                ResidualUnits::new(NormParameters { gamma: &[gamma; 3], beta: &[gamma; 3] }, &[1.0, 1e6, 1e-6], 24);
+            assert!(units.multipliers.iter().all(|multiplier| (1..=32767).contains(multiplier)));
+            assert!((-64..64).contains(&units.fraction_bits()));
+        }
+    }
 
     #[test]
     fn no_channel_saturates_and_one_nearly_does() {

@@ -1,17 +1,9 @@
 //! RISC-V, 32 bits: the base with multiplication. What the core has is known when the program is built, from the compiler's own flags.
 
-/// Functions that are assembly.
+/// A function that is assembly.
 macro_rules! assembly {
-    (
-        $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
-    ) => {
-        $(#[$attribute])*
-        #[unsafe(naked)]
-        $visibility unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
-            // The assembler of naked functions does not hear of the target's features.
-            core::arch::naked_asm!(".option push", ".option arch, +m", $($line,)* ".option pop")
-        }
+    ($($function:tt)*) => {
+        $crate::kernels::assembly::naked_function! { [".option push", ".option arch, +m"] [".option pop"] $($function)* }
     };
 }
 

@@ -10,7 +10,7 @@ use super::rows::Rv32im;
 use crate::kernels::PerChannel;
 use crate::kernels::registers::{self, Core};
 use crate::ops::activation;
-use crate::ops::fixed_point::{saturate_i16, scale_by_power_of_two};
+use crate::ops::fixed_point::{saturate_i16, saturate_to_i16, scale_by_power_of_two};
 use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
 use crate::ops::tables::GELU_DELTA;
 
@@ -407,7 +407,7 @@ pub(super) fn add_residual(
             requantize(tile, &requantizer.from_row(row));
             for ((residual, &value), &multiplier) in residual.iter_mut().zip(&*tile).zip(multiplier) {
                 let sum = value.saturating_add(i32::from(*residual) * multiplier) >> SUM_FRACTION_BITS;
-                *residual = sum.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+                *residual = saturate_to_i16(sum);
             }
         });
     }

@@ -5,18 +5,10 @@
 //! of one is the first of the next where they are in different pipelines (LLVM's `ARMScheduleM55.td`). So loads stand between what is computed.
 #![allow(unsafe_code)]
 
-/// Functions that are assembly.
+/// A function that is assembly.
 macro_rules! assembly {
-    (
-        $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($line:expr),* $(,)? }
-    ) => {
-        $(#[$attribute])*
-        #[unsafe(naked)]
-        $visibility unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
-            // Link-time optimisation reads it without the flags of the build.
-            naked_asm!(".cpu cortex-m55", $($line),*)
-        }
+    ($($function:tt)*) => {
+        $crate::kernels::assembly::naked_function! { [".cpu cortex-m55"] [] $($function)* }
     };
 }
 

@@ -1,7 +1,5 @@
 //! The loops of the matrix products: pairs of rows by panels, one row by four channels, and how panels are made.
 
-use core::arch::naked_asm;
-
 use crate::format::layout::{HELIUM_PART, TILE_CHANNELS};
 
 /// Channels of a panel.

@@ -1,7 +1,5 @@
 //! Rows of any length, quantised: 16 to 64 elements with each time through a loop; what is left a vector at a time, the last few under a predicate.
 
-use core::arch::naked_asm;
-
 use crate::ops::quantize::{self, Reciprocal, Steps};
 
 assembly! {

@@ -1,8 +1,6 @@
 //! Rows of any length, made probabilities, averaged and normalised: some elements with each time through a loop; what is left a vector at a time, the
 //! last few under a predicate.
 
-use core::arch::naked_asm;
-
 use crate::ops::average::Divisor;
 use crate::ops::layer_norm::{self, Normalizer};
 use crate::ops::softmax::{self, RowScale, exp2_table};

@@ -1,8 +1,6 @@
 //! What follows the sums of a linear layer: tiles of `[rows][16]` int32, a row with each time through a loop. Sums are scaled, requantised, and
 //! taken to where they go while they are in registers.
 
-use core::arch::naked_asm;
-
 use crate::kernels::PerChannel;
 use crate::ops::activation;
 use crate::ops::requantize::{self, Requantizer, SUM_FRACTION_BITS};
