@@ -22,14 +22,14 @@ impl Suite<'_> {
         // Every height and width of a block.
         for k in [1, 4, 8, 67] {
             for m in 0..=17 {
-                for n in (0..=18).chain([32, 33, 48]) {
+                for n in (0..=18).chain([32, 33, 48, 64, 80]) {
                     self.product(memory, Values::Random, (m, n, k))?;
                 }
             }
         }
         // Larger blocks, and layers as they are.
-        let small = [(33, 67, 20), (13, 48, 64), (8, 65, 64), (8, 64, 65)];
-        let deep = [(12, 16, 256), (5, 32, 256), (9, 16, 768), (1, 1, 3072), (1, 1, 16384)];
+        let small = [(33, 67, 20), (33, 48, 20), (13, 48, 64), (8, 65, 64), (8, 64, 65)];
+        let deep = [(12, 16, 256), (5, 32, 256), (9, 16, 768), (9, 16, 800), (1, 1, 3072), (1, 1, 16384)];
         for shape in small.into_iter().chain(deep) {
             for values in [Values::Min, Values::Random] {
                 self.product(memory, values, shape)?;

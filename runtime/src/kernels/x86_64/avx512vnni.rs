@@ -7,6 +7,7 @@
 
 use core::arch::x86_64::*;
 
+use super::unsigned_rows::{INPUTS, ROWS, UnsignedRows};
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::kernels::rows::rows;
 use crate::kernels::scalar::SCALAR;
@@ -64,128 +65,154 @@ fn matmul_packed_u8_i8(shape: &MatmulShape, input: &[u8], weight: &[i8], out: &m
     unsafe { packed::<false>(shape, input.as_ptr(), weight.as_ptr(), out.as_mut_ptr()) }
 }
 
-/// Two tiles at a time: with fewer, more is loaded than multiplied.
-///
 /// # Safety
 ///
 /// The CPU has the features named; `shape.fits_packed` holds for the memory behind the pointers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn packed<const SIGNED: bool>(shape: &MatmulShape, input: *const u8, weight: *const i8, out: *mut i32) {
+    let mut rows = UnsignedRows::EMPTY;
     let tiles = shape.n / TILE_CHANNELS;
     let mut tile = 0;
     while tile < tiles {
         // SAFETY: the tiles lie inside the weight and the output, as the caller has shown.
-        unsafe {
+        tile += unsafe {
             let (weight, out) = (weight.add(tile * shape.weight_stride), out.add(tile * shape.out_tile_stride));
-            if tile + 2 <= tiles {
-                packed_tiles::<SIGNED, 2>(shape, input, weight, out);
-            } else {
-                packed_tiles::<SIGNED, 1>(shape, input, weight, out);
+            match tiles - tile {
+                4.. => packed_tiles::<SIGNED, 4>(shape, &mut rows, input, weight, out),
+                2.. => packed_tiles::<SIGNED, 2>(shape, &mut rows, input, weight, out),
+                _ => packed_tiles::<SIGNED, 1>(shape, &mut rows, input, weight, out),
             }
-        }
-        tile += 2;
+        };
     }
 }
 
+/// Some rows and some inputs at a time. Returns T.
+///
 /// # Safety
 ///
 /// As for [`packed`], for the T tiles that begin at the pointers.
-#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn packed_tiles<const SIGNED: bool, const T: usize>(
     shape: &MatmulShape,
+    rows: &mut UnsignedRows,
     input: *const u8,
     weight: *const i8,
     out: *mut i32,
-) {
-    // 128 times the sum of each channel's weights, from the first block on.
-    let mut weight_sums = [_mm512_setzero_si512(); T];
-    // Where a layer has few rows, its weights come from memory as fast as they are multiplied: while these are, the next are asked for,
-    // by all blocks in turn.
-    let bytes = shape.k * TILE_CHANNELS;
-    let ahead = shape.bytes_to_next_weights(T);
-    let blocks = shape.m.div_ceil(8);
-    let mut m = 0;
-    while m < shape.m {
-        let (tile, part) = (m / 8 * T / blocks, m / 8 * T % blocks);
-        let next = weight.wrapping_add(ahead + tile * shape.weight_stride + bytes * part / blocks);
-        // SAFETY: the caller's tiles; the rows of each block lie inside the shape.
-        unsafe {
-            let (input, out) = (input.add(m * shape.input_stride), out.add(m * shape.out_stride));
-            let block = Block { shape, input, weight, out, next, step: TILE_CHANNELS * 4 * T / blocks };
-            m += match (shape.m - m, SIGNED && m == 0) {
-                (8.., false) => packed_block::<SIGNED, false, 8, T>(block, &mut weight_sums),
-                (4.., false) => packed_block::<SIGNED, false, 4, T>(block, &mut weight_sums),
-                (2.., false) => packed_block::<SIGNED, false, 2, T>(block, &mut weight_sums),
-                (_, false) => packed_block::<SIGNED, false, 1, T>(block, &mut weight_sums),
-                (8.., true) => packed_block::<true, true, 8, T>(block, &mut weight_sums),
-                (4.., true) => packed_block::<true, true, 4, T>(block, &mut weight_sums),
-                (2.., true) => packed_block::<true, true, 2, T>(block, &mut weight_sums),
-                (_, true) => packed_block::<true, true, 1, T>(block, &mut weight_sums),
-            };
+) -> usize {
+    // Once for no inputs, too: then all sums are 0.
+    for first_input in (0..shape.k.max(1)).step_by(INPUTS) {
+        let inputs = (shape.k - first_input).min(INPUTS);
+        // 128 times the sum of each channel's weights, from the first rows on.
+        let mut weight_sums = [_mm512_setzero_si512(); T];
+        for first_row in (0..shape.m).step_by(ROWS) {
+            let count = (shape.m - first_row).min(ROWS);
+            // Where a layer has few rows, its weights come from memory as fast as they are multiplied: the first rows ask for those that
+            // come next, each block for a part of them.
+            let ahead = if first_row == 0 { shape.bytes_to_next_weights(T) } else { 0 };
+            // SAFETY: these rows, inputs and tiles lie inside the shape.
+            unsafe {
+                let input = input.add(first_row * shape.input_stride + first_input);
+                rows.hold::<SIGNED>(shape, input, (first_row, count), (first_input, inputs));
+                let block = Block {
+                    shape,
+                    rows,
+                    inputs,
+                    weight: weight.add(first_input * TILE_CHANNELS),
+                    ahead,
+                    row_ahead: (4 * TILE_CHANNELS).div_ceil(count),
+                    out: out.add(first_row * shape.out_stride),
+                    add: first_input > 0,
+                };
+                let mut row = 0;
+                while row < count {
+                    row += match (count - row, SIGNED && first_row + row == 0) {
+                        (4.., true) => packed_block::<true, 4, T>(&block, row, &mut weight_sums),
+                        (2.., true) => packed_block::<true, 2, T>(&block, row, &mut weight_sums),
+                        (_, true) => packed_block::<true, 1, T>(&block, row, &mut weight_sums),
+                        (1, _) => packed_block::<false, 1, T>(&block, row, &mut weight_sums),
+                        (2 | 3, _) => packed_block::<false, 2, T>(&block, row, &mut weight_sums),
+                        (4 | 5 | 8, _) => packed_block::<false, 4, T>(&block, row, &mut weight_sums),
+                        _ => packed_block::<false, 6, T>(&block, row, &mut weight_sums),
+                    };
+                }
+            }
         }
     }
+    T
 }
 
-/// Some rows of some tiles.
+/// Some rows and some inputs of some tiles.
 struct Block<'a> {
     shape: &'a MatmulShape,
-    input: *const u8,
+    rows: &'a UnsignedRows,
+    /// Inputs there are.
+    inputs: usize,
     weight: *const i8,
+    /// So many bytes on are the weights that come next; 0 if they have been asked for.
+    ahead: usize,
+    /// Of these, as many bytes as a row asks for with four inputs.
+    row_ahead: usize,
     out: *mut i32,
-    /// Weights to be asked for.
-    next: *const i8,
-    /// How far on after every four inputs.
-    step: usize,
+    /// Whether there are sums of earlier inputs, to be added to.
+    add: bool,
 }
 
-/// M rows × T tiles in registers. Returns M. The first block also sums the weights.
+/// M rows × T tiles in registers: with six and four, all are at work. Returns M. The first block also sums the weights.
 ///
 /// # Safety
 ///
-/// As for [`packed_tiles`], for the M rows that begin at the pointers.
+/// As for [`packed_tiles`], for M rows from `first` on, which `block.rows` holds.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn packed_block<const SIGNED: bool, const FIRST: bool, const M: usize, const T: usize>(
-    block: Block<'_>,
+unsafe fn packed_block<const FIRST: bool, const M: usize, const T: usize>(
+    block: &Block<'_>,
+    first: usize,
     weight_sums: &mut [__m512i; T],
 ) -> usize {
-    let Block { shape, input, weight, out, mut next, step } = block;
-    let flip = _mm512_set1_epi8(if SIGNED { i8::MIN } else { 0 });
+    let MatmulShape { weight_stride, out_stride, out_tile_stride, .. } = *block.shape;
+    let rows = block.rows.row(first);
     let mut sums = [[_mm512_setzero_si512(); T]; M];
     let mut of_weights = *weight_sums;
-    let rows: [*const u8; M] = core::array::from_fn(|row| input.wrapping_add(row * shape.input_stride));
-    let mut k = 0;
-    while k < shape.k {
-        // SAFETY: `k + 4 ≤ shape.k`, so 64 weights of each tile and 4 bytes of each row are readable; loads are unaligned, and a
-        // prefetch reads nothing.
-        unsafe {
-            let w: [__m512i; T] = core::array::from_fn(|tile| {
-                _mm512_loadu_si512(weight.add(tile * shape.weight_stride + k * TILE_CHANNELS).cast())
-            });
-            _mm_prefetch::<_MM_HINT_T1>(next);
-            next = next.wrapping_add(step);
-            if FIRST {
-                for tile in 0..T {
-                    of_weights[tile] = _mm512_dpbusd_epi32(of_weights[tile], flip, w[tile]);
-                }
+    let mut weights = [block.weight; T];
+    // Of the next weights, as large a part as these rows are of all.
+    let mut next = [block.weight.wrapping_add(block.ahead + block.row_ahead * block.inputs / 4 * first); T];
+    for tile in 1..T {
+        weights[tile] = weights[tile - 1].wrapping_add(weight_stride);
+        next[tile] = next[tile - 1].wrapping_add(weight_stride);
+    }
+    let step = block.row_ahead * M;
+    for k in (0..block.inputs).step_by(4) {
+        let mut w = [_mm512_setzero_si512(); T];
+        for tile in 0..T {
+            // SAFETY: 64 weights of these four inputs are readable in each tile; the load is unaligned, and a prefetch reads nothing.
+            unsafe {
+                w[tile] = _mm512_loadu_si512(weights[tile].cast());
+                _mm_prefetch::<_MM_HINT_T1>(next[tile]);
             }
-            for row in 0..M {
-                let four = rows[row].add(k).cast::<i32>().read_unaligned();
-                let x = _mm512_xor_si512(_mm512_set1_epi32(four), flip);
-                for tile in 0..T {
-                    sums[row][tile] = _mm512_dpbusd_epi32(sums[row][tile], x, w[tile]);
-                }
+            weights[tile] = weights[tile].wrapping_add(4 * TILE_CHANNELS);
+            next[tile] = next[tile].wrapping_add(step);
+            if FIRST {
+                of_weights[tile] = _mm512_dpbusd_epi32(of_weights[tile], _mm512_set1_epi8(i8::MIN), w[tile]);
             }
         }
-        k += 4;
+        for row in 0..M {
+            // SAFETY: of each row these four inputs are held, and rows begin at a multiple of 4.
+            let x = _mm512_set1_epi32(unsafe { rows.add(row * INPUTS + k).cast::<i32>().read() });
+            for tile in 0..T {
+                sums[row][tile] = _mm512_dpbusd_epi32(sums[row][tile], x, w[tile]);
+            }
+        }
     }
     *weight_sums = of_weights;
     for row in 0..M {
         for tile in 0..T {
             let sum = _mm512_sub_epi32(sums[row][tile], of_weights[tile]);
-            // SAFETY: the row has 16 elements in each tile; the store is unaligned.
-            unsafe { _mm512_storeu_si512(out.add(row * shape.out_stride + tile * shape.out_tile_stride).cast(), sum) };
+            // SAFETY: the row has sixteen elements in each tile; loads and stores are unaligned.
+            unsafe {
+                let out = block.out.add(tile * out_tile_stride + (first + row) * out_stride).cast();
+                let before = if block.add { _mm512_loadu_si512(out) } else { _mm512_setzero_si512() };
+                _mm512_storeu_si512(out.cast(), _mm512_add_epi32(before, sum));
+            }
         }
     }
     M
