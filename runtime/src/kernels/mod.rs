@@ -118,17 +118,16 @@ pub(crate) const PACKS: bool = cfg!(any(
 
 /// Tiles that those take at a time, with which a row is loaded once for all.
 pub(crate) const TILES_AT_ONCE: usize = if cfg!(target_arch = "x86_64") {
-    4
+    16
 } else if cfg!(kernel_helium) {
     1
 } else {
     2
 };
 
-/// Sums that a target keeps on its stack rather than in the workspace, which has room for 16 rows of one tile where there are 16 rows: those of
-/// 16 rows of so many tiles. Only a host has such a stack.
-pub(crate) const SUMS_ON_STACK: usize =
-    if cfg!(target_arch = "x86_64") { 16 * TILE_CHANNELS * TILES_AT_ONCE } else { 0 };
+/// Rows of the sums that a target keeps on its stack rather than in the workspace, which has room for as many of one tile: those of
+/// `TILES_AT_ONCE` tiles. Only a host has such a stack.
+pub(crate) const ROWS_ON_STACK: usize = if cfg!(target_arch = "x86_64") { 32 } else { 0 };
 
 /// One value for each channel of a tile.
 pub type PerChannel = [i32; TILE_CHANNELS];

@@ -13,7 +13,7 @@ use super::fixed_point::normalizing_shift;
 use super::requantize::Requantizer;
 use crate::format::layout::{TILE_CHANNELS, WeightLayout};
 use crate::format::tiles::{Tile, Tiles};
-use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel, SUMS_ON_STACK, TILES_AT_ONCE};
+use crate::kernels::{Kernels, MatmulShape, PACKS, PerChannel, ROWS_ON_STACK, TILES_AT_ONCE};
 use crate::storage::{Storage, Unreadable};
 
 /// Rows that are multiplied by one tile of weights at a time, at most.
@@ -207,24 +207,35 @@ impl<S: Storage> Linear<S> {
         memory: &mut TileMemory<'_>,
         sink: &mut dyn FnMut(Outputs<'_>),
     ) -> Result<(), Unreadable> {
-        let mut sums = [0; SUMS_ON_STACK];
-        let acc = if SUMS_ON_STACK > 0 { &mut sums } else { &mut *memory.acc };
-        let mut memory = TileMemory { acc, groups: memory.groups };
         let (first, stride) = (self.tiles.tile(part, index), self.tiles.stride());
         let bytes = first.channels * self.tiles.inputs;
         // One row may have room for one tile, and a window for fewer than would be taken. It is the same number for every tile of a layer, and
         // a power of two, so that those that are taken together belong to one group of what reads them.
         let in_window = 1 + self.blob.window_bytes().saturating_sub(bytes) / stride.max(1);
-        let at_once = 1 << TILES_AT_ONCE.min(memory.acc.len() / TILE_CHANNELS).min(in_window).max(1).ilog2();
+        let in_memory = if ROWS_ON_STACK > 0 { TILES_AT_ONCE } else { memory.acc.len() / TILE_CHANNELS };
+        let at_once = 1 << TILES_AT_ONCE.min(in_memory).min(in_window).max(1).ilog2();
         if !index.is_multiple_of(at_once) {
             return Ok(());
         }
         let tiles = at_once.min(self.tiles.count() - index);
-        let mut parameters = [Parameters::NONE; TILES_AT_ONCE];
-        for (number, parameters) in parameters.iter_mut().enumerate().take(tiles) {
-            self.read_parameters(&self.tiles.tile(part, index + number), parameters)?;
+        let (mut sums, mut group_sums) = (SumsOnStack::new(), SumsOnStack::new());
+        let mut memory = if ROWS_ON_STACK > 0 {
+            let count = input.shifts.len().min(ROWS_ON_STACK) * TILE_CHANNELS * tiles;
+            let has_groups = input.group_size < self.tiles.inputs;
+            // There is room for them.
+            let _ = (sums.resize(count, 0), group_sums.resize(if has_groups { count } else { 0 }, 0));
+            TileMemory { acc: &mut sums, groups: &mut group_sums }
+        } else {
+            TileMemory { acc: memory.acc, groups: memory.groups }
+        };
+        let mut parameters = heapless::Vec::<_, TILES_AT_ONCE>::new();
+        for number in 0..tiles {
+            let mut of_tile = Parameters::NONE;
+            self.read_parameters(&self.tiles.tile(part, index + number), &mut of_tile)?;
+            // There is room for it.
+            let _ = parameters.push(of_tile);
         }
-        let parameters = parameters.get(..tiles).unwrap_or_default();
+        let parameters = parameters.as_slice();
         self.blob.view(first.weights, (tiles - 1) * stride + bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
             let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
@@ -311,6 +322,9 @@ impl<S: Storage> Linear<S> {
 
 /// Takes the first row, the number of the tile, its sums, what makes outputs of them, and the third parameter of its channels.
 type TileSink<'s> = dyn FnMut(usize, usize, &mut [i32], Requantizer<'_>, &PerChannel) + 's;
+
+/// Sums of `ROWS_ON_STACK` rows of `TILES_AT_ONCE` tiles.
+type SumsOnStack = heapless::Vec<i32, { ROWS_ON_STACK * TILE_CHANNELS * TILES_AT_ONCE }>;
 
 /// Weights in view.
 struct Weights<'a> {
