@@ -7,6 +7,7 @@ mod lanes_avx512;
 mod avx2;
 mod avxvnni;
 mod avx512vnni;
+mod row_major;
 mod unsigned_rows;
 
 #[cfg(feature = "std")]
