@@ -30,6 +30,10 @@ impl Bytes {
         // SAFETY: the map is only read, and as bytes, for which every value is valid. Should another program cut the file
         // meanwhile, the system ends this process, as with every memory-mapped file; nothing is written through the map.
         let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {}", path.display()))?;
+        // Weights are read in order, once each: with small pages the CPU waits for their addresses. A system that has no large ones, or has
+        // the file in memory in small ones, goes on with those.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self::Mapped(map))
     }
 }
