@@ -228,14 +228,11 @@ impl<S: Storage> Linear<S> {
         } else {
             TileMemory { acc: memory.acc, groups: memory.groups }
         };
-        let mut parameters = heapless::Vec::<_, TILES_AT_ONCE>::new();
-        for number in 0..tiles {
-            let mut of_tile = Parameters::NONE;
-            self.read_parameters(&self.tiles.tile(part, index + number), &mut of_tile)?;
-            // There is room for it.
-            let _ = parameters.push(of_tile);
+        let mut parameters = [Parameters::NONE; TILES_AT_ONCE];
+        for (number, parameters) in parameters.iter_mut().enumerate().take(tiles) {
+            self.read_parameters(&self.tiles.tile(part, index + number), parameters)?;
         }
-        let parameters = parameters.as_slice();
+        let parameters = parameters.get(..tiles).unwrap_or_default();
         self.blob.view(first.weights, (tiles - 1) * stride + bytes, |weights| {
             let values = bytemuck::cast_slice(weights);
             let of = Weights { values, channels: tiles * TILE_CHANNELS, stride, step: TILE_CHANNELS };
