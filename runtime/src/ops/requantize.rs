@@ -71,8 +71,8 @@ pub const SUM_FRACTION_BITS: u32 = 8;
 /// `residual[r · stride + c] = ⌊(residual[r · stride + c] · multiplier[c] + value[r][c]) / 2⁸⌋`, saturated, where the values are what
 /// [`requantize`] makes of the tile, for the first `channels` channels of every row that `residual` begins. What the tile is then means nothing.
 ///
-/// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁵ where a model was converted, bring
-/// them to the unit of the sum.
+/// Each channel of the residual stream has a unit of its own, that in which the next linear layer reads it; the multipliers, below 2¹⁵ where a
+/// model was converted, bring them to the unit of the sum.
 pub fn add_residual(
     tile: &mut [i32],
     requantizer: &Requantizer<'_>,

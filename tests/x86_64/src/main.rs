@@ -29,7 +29,9 @@ impl Console {
     fn halt(&self, status: u64) -> ! {
         loop {
             // SAFETY: stops the CPU, and changes nothing.
-            unsafe { asm!("hlt", in("rsi") self.text.as_ptr(), in("rdx") self.bytes, in("rdi") status, options(nostack)) };
+            unsafe {
+                asm!("hlt", in("rsi") self.text.as_ptr(), in("rdx") self.bytes, in("rdi") status, options(nostack))
+            };
         }
     }
 }

@@ -307,45 +307,23 @@ unsafe fn packed_row<const T: usize>(block: &Block<'_>, row: usize, offsets: &[[
     }
 }
 
-/// Adds the products of four inputs to the sums of a tile, of 64 weights in memory. The compiler would keep weights in registers for other rows,
-/// and sums in memory instead; and in another order than this one, the units that multiply wait for others.
+/// Adds the products of four inputs to the sums of a tile.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2, and 64 bytes are readable there.
+/// The CPU has AVX2, and 64 weights are readable.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn multiply_add_four(
-    [low, high]: &mut [__m256i; 2],
-    (magnitudes, signs): (__m256i, __m256i),
-    weights: *const i8,
-) {
-    // SAFETY: the caller's bytes; the loads are unaligned.
-    unsafe {
-        asm!(
-            "vpxor {a}, {signs}, ymmword ptr [{weights}]",
-            "vpxor {b}, {signs}, ymmword ptr [{weights} + 32]",
-            "vpmaddubsw {a}, {magnitudes}, {a}",
-            "vpmaddubsw {b}, {magnitudes}, {b}",
-            "vpmaddwd {a}, {a}, {ones}",
-            "vpmaddwd {b}, {b}, {ones}",
-            "vpaddd {low}, {low}, {a}",
-            "vpaddd {high}, {high}, {b}",
-            a = out(ymm_reg) _,
-            b = out(ymm_reg) _,
-            low = inout(ymm_reg) *low,
-            high = inout(ymm_reg) *high,
-            magnitudes = in(ymm_reg) magnitudes,
-            signs = in(ymm_reg) signs,
-            ones = in(ymm_reg) _mm256_set1_epi16(1),
-            weights = in(reg) weights,
-            options(pure, readonly, nostack, preserves_flags),
-        );
+unsafe fn multiply_add_four(sums: &mut [__m256i; 2], (magnitudes, signs): (__m256i, __m256i), weights: *const i8) {
+    for half in 0..2 {
+        // SAFETY: the caller's weights; the load is unaligned.
+        let weights = unsafe { _mm256_loadu_si256(weights.add(32 * half).cast()) };
+        sums[half] = multiply_add(sums[half], magnitudes, _mm256_xor_si256(weights, signs));
     }
 }
 
-/// The same for eight inputs, of which no four that are added to each other are larger than [`LARGEST_FOUR`] together. Three registers are all there
-/// are.
+/// The same for eight inputs, of which no four that are added to each other are larger than [`LARGEST_FOUR`] together. In this order, of those
+/// that need three registers, which are all there are, no unit waits for another.
 ///
 /// # Safety
 ///
